@@ -1,0 +1,26 @@
+# Everything from a bare clone: `make demo` and `make test` also make the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/retinanet_fvnet_s_coco.py
+
+.PHONY: install demo test lint clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: install
+	$(VENV)/bin/python tools/train.py $(CONFIG) --demo --work-dir work_dirs/demo
+
+test: install lint
+	$(VENV)/bin/python -m pytest
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) work_dirs/demo

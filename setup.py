@@ -1,0 +1,44 @@
+"""Packaging of fvnet_mm: ``pip install -e .`` brings everything from plain wheels, without a compiler."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "fvnet_mm/__init__.py").read_text()).group(1)
+
+setup(
+    name="fvnet_mm",
+    version=VERSION,
+    description="What a lightweight backbone is worth as the trunk of a detector or a segmenter",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["fvnet_mm", "fvnet_mm.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.6",  # weights_only=True is the default from here on, also inside the libraries below
+        "torchvision>=0.21",  # the torchvision of torch 2.6; serves mmcv's operators
+        "mmengine>=0.10.7",
+        "mmcv-lite>=2.1,<2.2",  # mmdet 3.3 refuses mmcv 2.2; compiled mmcv 2.1 takes its place where it is present
+        "mmdet>=3.3,<4",
+        "mmsegmentation>=1.2.2,<2",
+        "mmpretrain>=1.2,<2",
+        "pycocotools>=2.0.8",  # the first with wheels for numpy 2
+        "timm>=1.0.20",
+        "setuptools<82",  # mmengine resolves 'mmdet::' bases through pkg_resources, which 82 removed
+        "ftfy",  # mmsegmentation imports ftfy and regex and does not say so
+        "regex",
+        "rich>=13",
+        "matplotlib>=3.8",
+        "opencv-python",
+        "shapely>=2",
+        "platformdirs>=4",
+        "Pillow>=10",
+        "numpy",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.9"],
+    },
+)

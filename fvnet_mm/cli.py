@@ -1,0 +1,91 @@
+"""What the command lines share: flags in mmdet's grammar, and mistakes that end in one sentence.
+
+Imports neither torch nor the OpenMMLab libraries, so that ``--help`` answers at once.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fvnet_mm.errors import UserError
+
+
+def tool_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the flags that every tool has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("config", type=Path, help="config file, such as configs/retinanet_fvnet_s_coco.py")
+    parser.add_argument("--work-dir", type=Path, help="folder for logs, checkpoints and pictures")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--demo",
+        action="store_true",
+        help="run on a small generated data set, with schedule and images scaled down to minutes on a CPU",
+    )
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="run on a folder in COCO layout (annotations/instances_{train,val}*.json and image folders)",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="put the backbone described in configs/_base_/backbones/NAME.py in place of the config's own",
+    )
+    parser.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out images that cannot be decoded (listed) instead of stopping",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="override settings of the config, e.g. optim_wrapper.optimizer.lr=2e-4 model.neck.num_outs=4",
+    )
+    parser.add_argument("--seed", type=int, help="seed of every random generator (default: the config's)")
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="who started the processes of a distributed run",
+    )
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
+    """The command line that tests what a command line of ``tools/train.py`` has trained."""
+    words = ["python", "tools/test.py", str(arguments.config), str(checkpoint)]
+    if arguments.demo:
+        words.append("--demo")
+    for flag, value in (
+        ("--data", arguments.data),
+        ("--backbone", arguments.backbone),
+        ("--work-dir", arguments.work_dir),
+    ):
+        words += [flag, str(value)] if value else []
+    words += ["--cfg-options", *arguments.cfg_options] if arguments.cfg_options else []
+    return shlex.join(words)
+
+
+def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Parses the command line, runs ``main`` and turns a user's mistake into one sentence and exit status 2."""
+    arguments = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
+    try:
+        main(arguments)
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _complain(sentence: str) -> int:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,205 @@
+"""COCO annotation files: read once, their form checked, so that what follows can rely on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from fvnet_mm.errors import UserError
+
+
+class CocoImage(TypedDict):
+    """An entry of ``images``: width and height in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class CocoAnnotation(TypedDict):
+    """An entry of ``annotations``: ``bbox`` is (x, y, width, height) in pixels."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class CocoCategoryEntry(TypedDict):
+    """An entry of ``categories``."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class CocoDocument:
+    """The content of an annotation file, of which every entry has the keys and types that its class says."""
+
+    path: Path
+    images: list[CocoImage]
+    annotations: list[CocoAnnotation]
+    categories: list[CocoCategoryEntry]
+    extras: dict[str, object]
+    """What else the file holds: ``info``, ``licenses`` ..."""
+
+
+class CocoDocuments:
+    """Reads annotation files, each once however many functions ask for it.
+
+    COCO's training annotations are 450 MB of JSON; let go of this object when the checks are done.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[Path, CocoDocument] = {}
+
+    def read(self, path: Path) -> CocoDocument:
+        """Return the annotation file ``path``.
+
+        Raises:
+            UserError: as :func:`read_coco_document`.
+        """
+        path = Path(path)
+        if path not in self._read:
+            self._read[path] = read_coco_document(path)
+        return self._read[path]
+
+
+def read_coco_document(path: Path) -> CocoDocument:
+    """Read an annotation file and check its form; :class:`CocoDocuments` does so once for several readers.
+
+    Raises:
+        UserError: it can't be read, is no JSON, lacks a key or an entry, or has a value of the wrong type.
+    """
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a JSON {type(content).__name__} instead of an object with {_SECTIONS_TEXT}.")
+    missing = [name for name in _SECTIONS if name not in content]
+    if missing:
+        raise UserError(f"{path} lacks {_in_words(missing)}: a COCO instances file is an object with {_SECTIONS_TEXT}.")
+    for name, keys in _SECTIONS.items():
+        entries = content[name]
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: {name!r} is not a list, as COCO's instances files have it.")
+        if not entries:
+            raise UserError(f"{path} is empty: its list {name!r} has no entry, so nothing can be learnt from it.")
+        _check_entries(path, name, entries, keys)
+    extras = {name: value for name, value in content.items() if name not in _SECTIONS}
+    return CocoDocument(Path(path), content["images"], content["annotations"], content["categories"], extras)
+
+
+def enumerate_offenders(offenders: Sequence[object], shown: int = 3) -> str:
+    """Name the first offenders and count the rest: ``'a', 'b', 'c' and 4 more``."""
+    first = ", ".join(repr(offender) for offender in offenders[:shown])
+    return first if len(offenders) <= shown else f"{first} and {len(offenders) - shown} more"
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number."""
+    # A comparison, not math.isfinite: JSON's integers may be too large for a float.
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and abs(value) <= sys.float_info.max
+
+
+def _read_json(path: Path) -> object:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"the annotation file {path} does not exist.") from None
+    except OSError as error:
+        raise UserError(f"the annotation file {path} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not JSON: byte {error.start:,} is no UTF-8 text, so copy or export the file again."
+        ) from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = not text.rstrip().endswith(("}", "]"))
+        advice = "it ends in the middle of something, so copy it again" if cut else "export it again"
+        raise UserError(
+            f"{path} is not valid JSON ({error.msg}, line {error.lineno} column {error.colno},"
+            f" character {error.pos:,} of {len(text):,}): {advice}."
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{path} is not an annotation file: {error}.") from error
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
+
+
+def _is_length(value: object) -> bool:
+    return is_number(value) and value > 0
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, int) and value in (0, 1)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+_RULES = {
+    _is_integer: "an integer of 64 bits",
+    _is_length: "a number above 0",
+    _is_name: "a text",
+    _is_flag: "0 or 1",
+    _is_box: "a list of four finite numbers (x, y, width, height)",
+    is_number: "a finite number",
+}
+
+_SECTIONS = {
+    "images": {"id": _is_integer, "file_name": _is_name, "width": _is_length, "height": _is_length},
+    # mmdet needs the area to train, pycocotools needs iscrowd to evaluate.
+    "annotations": {
+        "id": _is_integer,
+        "image_id": _is_integer,
+        "category_id": _is_integer,
+        "bbox": _is_box,
+        "area": is_number,
+        "iscrowd": _is_flag,
+    },
+    "categories": {"id": _is_integer, "name": _is_name},
+}
+
+
+def _in_words(names: Iterable[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+_SECTIONS_TEXT = f"the lists {_in_words(_SECTIONS)}"
+
+
+def _check_entries(path: Path, section: str, entries: list[object], keys: Mapping) -> None:
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: entry {number} of {section!r} is {entry!r:.60} instead of an object.")
+    for key, is_right in keys.items():
+        missing = [number for number, entry in enumerate(entries) if key not in entry]
+        if missing:
+            advice = " (0 for an object on its own, 1 for a crowd)" if key == "iscrowd" else ""
+            raise UserError(
+                f"{path}: {len(missing):,} of {len(entries):,} entries of {section!r} lack the key {key!r},"
+                f" the first of them at position {missing[0]}; add it to each{advice}."
+            )
+        wrong = [entry for entry in entries if not is_right(entry[key])]
+        if wrong:
+            examples = [f"{entry[key]!r:.60} (id {entry.get('id')!r:.20})" for entry in wrong[:3]]
+            raise UserError(
+                f"{path}: {len(wrong):,} of {len(entries):,} entries of {section!r} have a {key!r} that is"
+                f" not {_RULES[is_right]}: {', '.join(examples)}."
+            )

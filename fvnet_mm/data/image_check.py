@@ -1,0 +1,126 @@
+"""Decoding every image of a folder once, and remembering what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import platformdirs
+from PIL import Image
+
+from fvnet_mm.files import replacing
+
+
+class ImageFacts(NamedTuple):
+    """What decoding an image file showed.
+
+    Attributes:
+        file_size: in bytes.
+        changed: the file's time of change in nanoseconds.
+        width: in pixels as OpenCV shows the image, which is turned as its EXIF orientation says; 0 if faulty.
+        height: likewise.
+        fault: why the image can't be read, or None.
+    """
+
+    file_size: int
+    changed: int
+    width: int
+    height: int
+    fault: str | None
+
+
+def decode_images(
+    folder: Path, names: Iterable[str], progress: Callable[[int, int], None] | None = None
+) -> dict[str, ImageFacts]:
+    """Decode images in as many threads as there are processors.
+
+    JPEG files are decoded at an eighth of their size, which reads the whole file but is several times faster.
+    The facts are kept in the user's cache folder; a file is decoded again only after it has changed.
+
+    Args:
+        folder: of the images.
+        names: files relative to ``folder``.
+        progress: called with (images done, images to decode) now and then.
+
+    Returns:
+        The facts of every file that exists, by name.
+    """
+    stamps = {name: stamp for name in names if (stamp := _stamp(folder / name))}
+    cache_file = _cache_file(folder)
+    known = _read_cache(cache_file)
+    facts = {name: known[name] for name, stamp in stamps.items() if name in known and known[name][:2] == stamp}
+    to_decode = [name for name in stamps if name not in facts]
+    if not to_decode:
+        return facts
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(to_decode), _CHUNK):
+                chunk = to_decode[start : start + _CHUNK]
+                decoded = pool.map(_decode, [folder / name for name in chunk])
+                for name, (width, height, fault) in zip(chunk, decoded, strict=True):
+                    facts[name] = ImageFacts(*stamps[name], width, height, fault)
+                if progress:
+                    progress(len(chunk) + start, len(to_decode))
+    finally:  # whoever interrupts the check does not lose what is done
+        _write_cache(cache_file, known | facts)
+    return facts
+
+
+_CHUNK = 512
+_CACHE_VERSION = 1
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _decode(file: Path) -> tuple[int, int, str | None]:
+    """An image's (width, height), and what is wrong with it."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            image.draft(None, (width // 8, height // 8))
+            image.load()
+            if image.getexif().get(_ORIENTATION) in _TURNED:
+                width, height = height, width
+            if image.format not in ("JPEG", "PNG") and not cv2.haveImageReader(str(file)):
+                return 0, 0, f"OpenCV, which reads the images in training, reads no {image.format}"
+            return width, height, None
+    except Exception as error:  # a broken file makes decoders raise anything; the fault is reported
+        # PIL names the file in full, as its callers do already.
+        return 0, 0, str(error).replace(f" {str(file)!r}", "") or type(error).__name__
+
+
+def _cache_file(folder: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return platformdirs.user_cache_path("fvnet_mm") / "images" / f"{digest}.json"
+
+
+def _read_cache(file: Path) -> dict[str, ImageFacts]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] != _CACHE_VERSION:
+            return {}
+        return {name: ImageFacts(*entry) for name, entry in content["images"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not as we write it
+        return {}
+
+
+def _write_cache(file: Path, images: dict[str, ImageFacts]) -> None:
+    # A home that can't be written to costs the next run some time, no more.
+    with contextlib.suppress(OSError), replacing(file) as temporary:
+        content = json.dumps({"version": _CACHE_VERSION, "images": images})
+        temporary.write_text(content, encoding="utf-8")

@@ -1,0 +1,195 @@
+"""A generated instance data set in exactly COCO 2017's layout, to try a detector without a download.
+
+An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import shapely
+
+from fvnet_mm.data.classes import COCO_CATEGORIES
+from fvnet_mm.data.kinds import KINDS
+from fvnet_mm.data.scenes import Scene, SceneSettings, draw_scene
+from fvnet_mm.errors import UserError
+
+VERSION = 1
+"""Version of what is drawn; whoever changes a pixel raises it, and older sets are made again."""
+
+SETTINGS_FILE = "shapes.json"
+"""Written last into a set's folder: a folder that has it was made here, and with which settings."""
+
+_SPLITS = {"train": 1, "val": 500_001}  # the first image's id: as in COCO, no id is in two splits
+_ANNOTATIONS_PER_IMAGE = 100  # room in the annotations' ids, which are therefore the image's own affair
+
+
+def write_coco_shapes(
+    root: Path,
+    train_images: int = 256,
+    val_images: int = 48,
+    image_size: tuple[int, int] = (192, 192),
+    seed: int = 0,
+    categories: int = 6,
+) -> Path:
+    """Write a data set of drawn objects: ``train2017``, ``val2017`` and ``annotations/instances_*.json``.
+
+    The annotations list all 80 categories of COCO with their ids; objects are of the first ``categories``
+    kinds of :data:`fvnet_mm.data.kinds.KINDS`. Boxes, areas and polygons are those of the visible part. A
+    complete set with the same settings is kept; anything else that was generated into ``root`` before is
+    replaced. The set is written beside ``root`` and renamed, so ``root`` is never half a set.
+
+    Args:
+        root: folder of the set; its parents are made.
+        train_images: images in the training split.
+        val_images: images in the validation split.
+        image_size: (width, height) in pixels.
+        seed: of all randomness.
+        categories: how many kinds of objects are drawn, 1 to ``len(KINDS)``.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        ValueError: a number is out of its range.
+        UserError: ``root`` exists and was not generated here.
+    """
+    if not 1 <= categories <= len(KINDS):
+        raise ValueError(f"categories={categories}: between 1 and {len(KINDS)} kinds of objects can be drawn")
+    if min(train_images, val_images) < 1 or min(image_size) < 32:
+        raise ValueError(
+            f"{train_images} training and {val_images} validation images of {image_size} pixels:"
+            " a split needs an image, an image 32 pixels a side"
+        )
+    root = Path(root)
+    settings = {
+        "version": VERSION,
+        "seed": seed,
+        "train_images": train_images,
+        "val_images": val_images,
+        "image_size": list(image_size),
+        "categories": categories,
+    }
+    if _is_complete(root, settings):
+        return root
+    if root.exists() and not (root / SETTINGS_FILE).is_file() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(
+            f"{root} exists and is no generated data set ({SETTINGS_FILE} is missing), so it is left alone;"
+            " name another folder, or empty this one."
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
+        new = Path(temporary, "set")
+        (new / "annotations").mkdir(parents=True)
+        _write_split(new, "train", train_images, settings)
+        _write_split(new, "val", val_images, settings)
+        (new / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+        with contextlib.suppress(FileNotFoundError):
+            root.replace(Path(temporary, "old"))
+        try:
+            new.replace(root)
+        except OSError:
+            # Another process of the same run was faster; what it wrote is the same.
+            if not _is_complete(root, settings):
+                raise
+    return root
+
+
+def draw_shapes_image(
+    seed: int, split: str, index: int, image_size: tuple[int, int] = (192, 192), categories: int = 6
+) -> Scene:
+    """Draw image ``index`` of a split; nothing but the arguments and :data:`VERSION` decides what is seen.
+
+    The objects' kinds are indices into :data:`fvnet_mm.data.kinds.KINDS`.
+    """
+    rng = np.random.default_rng([VERSION, seed, _SPLITS[split], index])
+    return draw_scene(rng, KINDS[:categories], SceneSettings(image_size))
+
+
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
+    """Outline a mask along its pixels' edges, in COCO's form [[x1, y1, x2, y2, ...], ...].
+
+    COCO's polygons are united when they are drawn and know no holes, so a part with holes is cut through
+    them. Coordinates are floats because mmdet scales them in place.
+
+    Args:
+        mask: (H, W) bool.
+    """
+    bounded = np.pad(mask, ((0, 0), (1, 1))).astype(np.int8)
+    starts = np.argwhere(np.diff(bounded, axis=1) == 1)
+    ends = np.argwhere(np.diff(bounded, axis=1) == -1)
+    runs = shapely.box(starts[:, 1], starts[:, 0], ends[:, 1], starts[:, 0] + 1)
+    parts = list(shapely.get_parts(shapely.union_all(runs)))
+    polygons = []
+    while parts:
+        part = parts.pop()
+        if part.interiors:
+            x = np.rint(part.interiors[0].centroid.x)
+            left, bottom, right, top = part.bounds
+            for half in (shapely.box(left, bottom, x, top), shapely.box(x, bottom, right, top)):
+                cut = shapely.get_parts(shapely.intersection(part, half))
+                parts.extend(piece for piece in cut if piece.geom_type == "Polygon")
+            continue
+        corners = shapely.get_coordinates(part.exterior.simplify(0))[:-1]
+        polygons.append(corners.ravel().tolist())
+    return polygons
+
+
+def _is_complete(root: Path, settings: dict[str, object]) -> bool:
+    try:
+        if json.loads((root / SETTINGS_FILE).read_text()) != settings:
+            return False
+    except (OSError, ValueError):
+        return False
+    return all(
+        (root / "annotations" / f"instances_{split}2017.json").is_file()
+        and sum(1 for _ in (root / f"{split}2017").glob("*.jpg")) == settings[f"{split}_images"]
+        for split in _SPLITS
+    )
+
+
+def _write_split(root: Path, split: str, count: int, settings: dict) -> None:
+    """Write one split's images and its annotation file."""
+    category_ids = {category.name: category.id for category in COCO_CATEGORIES}
+    width, height = settings["image_size"]
+    folder = root / f"{split}2017"
+    folder.mkdir()
+    images, annotations = [], []
+    for index in range(count):
+        scene = draw_shapes_image(settings["seed"], split, index, (width, height), settings["categories"])
+        image_id = _SPLITS[split] + index
+        file_name = f"{image_id:012d}.jpg"
+        encoded = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        (folder / file_name).write_bytes(encoded.tobytes())
+        images.append({"id": image_id, "file_name": file_name, "width": width, "height": height, "license": 1})
+        for number, item in enumerate(scene.objects):
+            rows, columns = np.nonzero(item.mask)
+            left, top = int(columns.min()), int(rows.min())
+            box = [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
+            annotations.append(
+                {
+                    "id": image_id * _ANNOTATIONS_PER_IMAGE + number,
+                    "image_id": image_id,
+                    "category_id": category_ids[KINDS[item.kind].name],
+                    "bbox": box,
+                    "area": int(item.mask.sum()),
+                    "iscrowd": 0,
+                    "segmentation": mask_to_polygons(item.mask),
+                }
+            )
+    document = {
+        "info": {"description": "Generated shapes in COCO 2017's layout", "version": str(VERSION)},
+        "licenses": [{"id": 1, "name": "Public domain", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"supercategory": category.supercategory, "id": category.id, "name": category.name}
+            for category in COCO_CATEGORIES
+        ],
+    }
+    (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(document))

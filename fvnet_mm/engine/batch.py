@@ -1,0 +1,91 @@
+"""The effective batch: what the optimizer sees per step, held at what the recipe was tuned for."""
+
+from dataclasses import dataclass
+
+from mmengine.config import Config
+
+from fvnet_mm.errors import UserError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an effective batch comes about.
+
+    Attributes:
+        per_device: Images in one forward pass of one process.
+        world_size: Number of processes.
+        accumulation: Forward passes whose gradients are added up before the optimizer steps.
+        tuned: The batch that the config's learning rate was tuned for, or None where it does not say.
+        learning_rate: The rate that the config gives.
+        scale_learning_rate: Whether the rate follows the batch (linear rule) instead of the batch the recipe.
+    """
+
+    per_device: int
+    world_size: int
+    accumulation: int
+    tuned: int | None
+    learning_rate: float
+    scale_learning_rate: bool
+
+    @property
+    def effective(self) -> int:
+        """Images per optimizer step."""
+        return self.per_device * self.world_size * self.accumulation
+
+    def __str__(self) -> str:
+        parts = f"{self.per_device} images x {self.world_size} device{'s' * (self.world_size > 1)}"
+        text = f"{parts} x {self.accumulation} accumulated = {self.effective}"
+        if self.tuned is None:
+            return f"{text}; the config does not say which batch it was tuned for"
+        if self.effective == self.tuned:
+            return f"{text}, as tuned"
+        if self.scale_learning_rate:
+            rate = self.learning_rate * self.effective / self.tuned
+            return f"{text}, tuned for {self.tuned}: learning rate {self.learning_rate:g} -> {rate:g}"
+        return f"{text}, NOT the tuned {self.tuned}: these results stand outside the protocol (or --auto-scale-lr)"
+
+
+def plan_batch(cfg: Config, world_size: int, auto_scale_lr: bool) -> BatchPlan:
+    """Decides on gradient accumulation and writes it, and schedules counted in optimizer steps, into ``cfg``.
+
+    By default the batch follows the recipe: gradients are accumulated until the tuned batch is reached. With
+    ``auto_scale_lr`` the rate follows the batch instead, as in mmdet. An accumulation that the config sets itself
+    is kept. Whatever is counted in iterations (warm-up, the length of an iteration schedule, its intervals) was
+    meant in optimizer steps and is multiplied by the accumulation.
+
+    Raises:
+        UserError: ``auto_scale_lr`` is asked of a config that does not say which batch it was tuned for.
+    """
+    per_device = int(cfg.train_dataloader.batch_size)
+    tuned = cfg.get("auto_scale_lr", {}).get("base_batch_size")
+    if auto_scale_lr:
+        if tuned is None:
+            raise UserError(
+                f"--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {cfg.filename}, and it has none."
+            )
+        cfg.auto_scale_lr.enable = True
+    enabled = bool(cfg.get("auto_scale_lr", {}).get("enable", False))
+    accumulation = cfg.optim_wrapper.get("accumulative_counts")
+    if accumulation is None:
+        fits = tuned is None or enabled or per_device * world_size >= tuned
+        accumulation = 1 if fits else round(tuned / (per_device * world_size))
+        cfg.optim_wrapper.accumulative_counts = accumulation
+        _stretch_schedule(cfg, accumulation)
+    return BatchPlan(per_device, world_size, accumulation, tuned, cfg.optim_wrapper.optimizer.lr, enabled)
+
+
+def _stretch_schedule(cfg: Config, factor: int) -> None:
+    for scheduler in cfg.get("param_scheduler") or []:
+        if not scheduler.get("by_epoch", True):
+            for key in ("begin", "end", "T_max"):
+                if scheduler.get(key) is not None:
+                    scheduler[key] *= factor
+            if "milestones" in scheduler:
+                scheduler.milestones = [milestone * factor for milestone in scheduler.milestones]
+    if cfg.train_cfg.get("max_iters") is not None:
+        for key in ("max_iters", "val_interval"):
+            if key in cfg.train_cfg:
+                cfg.train_cfg[key] *= factor
+        checkpoint = cfg.default_hooks.get("checkpoint")
+        if checkpoint and not checkpoint.get("by_epoch", True):
+            checkpoint.interval *= factor

@@ -1,0 +1,182 @@
+"""Reading and writing checkpoint files: written whole or not at all, read without running anybody's code.
+
+A checkpoint is somebody else's file. It is read with ``weights_only=True`` always; what a checkpoint of
+mmengine holds besides tensors (its log history) is allow-listed by name below.
+"""
+
+import logging
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+
+MapLocation = str | torch.device | Callable[[torch.Tensor, str], torch.Tensor] | None
+
+_NUMBERED = re.compile(r"(?:epoch|iter)_(\d+)\.pth")
+
+
+_STATISTICS = ("min", "max", "current", "mean")
+
+
+def _statistics_method(owner: type, name: str) -> Callable[..., float]:
+    """What ``getattr`` means in a checkpoint: mmengine's log histories name their own statistics, nothing else.
+
+    Raises:
+        pickle.UnpicklingError: Any other attribute is asked for; the real ``getattr`` would open every door.
+    """
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {name}")
+    return getattr(HistoryBuffer, name)
+
+
+def _safe_globals() -> list[object]:
+    """What mmengine's checkpoints hold besides tensors and plain containers: log histories in numpy arrays."""
+    dtypes = {type(np.dtype(name)) for name in ("bool", "uint8", "int32", "int64", "float32", "float64")}
+    reconstruct, _, _ = np.empty(0).__reduce__()
+    scalar, _ = np.float64(0).__reduce__()
+    methods = [(_statistics_method, "builtins.getattr")]
+    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *methods]
+
+
+class AtomicBackend(LocalBackend):
+    """mmengine's local storage, but a file is written whole or not at all, and is on the disk when it is there.
+
+    Registered as ``'atomic'``: ``CheckpointHook(backend_args=dict(backend='atomic'))``.
+    """
+
+    def put(self, obj: bytes | BytesIO, filepath: str | Path) -> None:
+        with replacing(Path(filepath)) as temporary, temporary.open("wb") as file:
+            file.write(obj.getbuffer() if isinstance(obj, BytesIO) else obj)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        self.put(obj.encode(encoding), filepath)
+
+
+register_backend("atomic", AtomicBackend, force=True)
+
+
+def damage(path: Path) -> str | None:
+    """Why a checkpoint file cannot be whole, or None if nothing speaks against it.
+
+    torch writes zip archives, whose directory stands at the end and whose members carry checksums: a file
+    that was cut short or altered shows without being unpickled.
+    """
+    if path.stat().st_size == 0:
+        return "is empty"
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            started_as_zip = file.read(2) == b"PK"
+        return "is cut short" if started_as_zip else "is not a torch checkpoint"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        return f"is damaged ({error})"
+    return f"is damaged (checksum of {member})" if member else None
+
+
+def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict[str, object]:
+    """Reads a checkpoint file without running any code in it.
+
+    Raises:
+        UserError: The file is missing, cut short, damaged, not a checkpoint, or holds Python objects other than
+            tensors, plain containers and mmengine's log history.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist; give the path of a .pth file.")
+    fault = damage(path)
+    if fault:
+        raise UserError(f"checkpoint {path} {fault}; take an earlier one or fetch the file again.")
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"Python code ({name[1]})" if name else "something other than tensors"
+        raise UserError(
+            f"checkpoint {path} holds {what}, which is never run; "
+            "ask its author for a file of plain tensors (a state_dict)."
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of tensors is needed.")
+    meta = checkpoint.get("meta")
+    if isinstance(meta, dict):
+        # mmengine executes this text as a Python config when it resumes; its own checkpoints never have the key.
+        meta.pop("config", None)
+    return checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_local(filename: str, map_location: MapLocation = None) -> dict[str, object]:
+    """mmengine's loader of local files, replaced by :func:`read_checkpoint` for everything in this process."""
+    return read_checkpoint(filename, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=["http://", "https://"], force=True)
+def load_from_http(filename: str, map_location: MapLocation = None, model_dir: str | None = None) -> dict[str, object]:
+    """mmengine's loader of URLs: downloaded once into torch's hub folder, then read like a local file."""
+    folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / filename.split("?")[0].rsplit("/", 1)[-1]
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(filename, str(path))
+        except OSError as error:
+            raise UserError(f"{filename} could not be fetched ({error}); download it yourself to {path}.") from error
+    return read_checkpoint(path, map_location)
+
+
+def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """The newest intact checkpoint of a run, and the newer ones passed over with what is wrong with them."""
+    numbered = [(int(match[1]), path) for path in work_dir.glob("*.pth") if (match := _NUMBERED.fullmatch(path.name))]
+    passed_over: list[tuple[Path, str]] = []
+    for _, path in sorted(numbered, reverse=True):
+        fault = damage(path)
+        if fault is None:
+            return path, passed_over
+        passed_over.append((path, fault))
+    return None, passed_over
+
+
+def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source: str, complete: bool) -> None:
+    """Says how much of a model a state dict fills.
+
+    Args:
+        model: The model that the weights were loaded into.
+        state_dict: The weights, names already stripped of wrappers' prefixes.
+        source: Where they come from, for the message.
+        complete: Whether every tensor of the model must be there.
+
+    Raises:
+        UserError: ``complete`` is asked and a tensor is missing or of another shape.
+    """
+    own = model.state_dict()
+    fitting = [name for name, tensor in own.items() if name in state_dict and state_dict[name].shape == tensor.shape]
+    total = sum(tensor.numel() for tensor in own.values())
+    share = sum(own[name].numel() for name in fitting) / max(total, 1)
+    unused = len(state_dict.keys() - own.keys())
+    counts = f"{len(fitting)} of {len(own)} tensors, {share:.1%} of the values"
+    if complete and len(fitting) < len(own):
+        missing = [name for name in own if name not in set(fitting)]
+        raise UserError(
+            f"{source} fits only {counts} of this model (first that does not: {missing[0]}); "
+            "use the config, and the --data, that it was trained with."
+        )
+    extra = f"; {unused} tensors of the file have no place in the model" if unused else ""
+    print_log(f"loaded {counts} from {source}{extra}", "current", logging.WARNING if share < 1 else logging.INFO)

@@ -1,0 +1,77 @@
+"""The screen at the start of a run and the lines at its end."""
+
+import platform
+
+import torch
+from mmengine.runner import Runner
+from torch import nn
+
+from fvnet_mm import __version__
+from fvnet_mm.engine.batch import BatchPlan
+from fvnet_mm.engine.data_source import DataSource
+from fvnet_mm.ops import has_compiled_ops
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, frozen ones included."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes: list[str]) -> str:
+    """What is about to run, in one screen of plain text: model, data, batch, precision, device, weights.
+
+    Args:
+        runner: Built, not yet run.
+        data: What it runs on.
+        plan: How the batch comes about; None for a test.
+        notes: Further lines about the weights, such as which checkpoint is resumed.
+    """
+    cfg = runner.cfg
+    lines = [
+        ("config", str(cfg.filename)),
+        ("model", describe_model(runner.model)),
+        ("weights", "; ".join(notes)),
+    ]
+    for split in (data.folder.train, data.folder.val) if plan else (data.folder.val,):
+        counts = f"{split.image_count} images, {split.annotation_count} objects"
+        lines.append((f"{split.name} data", f"{data.label}: {counts}, {split.annotation_file}"))
+    lines.append(("classes", _shorten(data.folder.classes)))
+    if data.skipped:
+        lines.append(("left out", ", ".join(f"{image.file_name} ({image.reason})" for image in data.skipped)))
+    if plan:
+        optimizer = cfg.optim_wrapper.optimizer
+        lines += [
+            ("batch", str(plan)),
+            ("schedule", f"{cfg.train_cfg.max_epochs} epochs, {optimizer.type} at {optimizer.lr:g}"),
+            ("precision", cfg.optim_wrapper.get("dtype") or "float32"),
+        ]
+    lines += [
+        ("device", _device()),
+        ("operators", "compiled mmcv" if has_compiled_ops() else "torchvision's, for want of compiled mmcv"),
+        ("seed", str(runner.seed)),
+        ("work dir", runner.work_dir),
+    ]
+    return "\n".join([f"fvnet_mm {__version__}", *(f"  {label:<11}{text}" for label, text in lines)])
+
+
+def describe_model(model: nn.Module) -> str:
+    """Names of a model's parts with their parameters, such as 'RetinaNet 12.3 M: FVNet 7.0 M + FPN 2.9 M + ...'."""
+    model = getattr(model, "module", model)
+    parts = [
+        f"{type(part).__name__} {count_parameters(part) / 1e6:.2f} M"
+        for part in model.children()
+        if count_parameters(part)
+    ]
+    return f"{type(model).__name__}, {count_parameters(model) / 1e6:.2f} M parameters: {' + '.join(parts)}"
+
+
+def _shorten(names: tuple[str, ...], limit: int = 8) -> str:
+    listed = ", ".join(names[:limit])
+    return f"{len(names)}: {listed}{', ...' if len(names) > limit else ''}"
+
+
+def _device() -> str:
+    torch_version = f"torch {torch.__version__}"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, {torch_version}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads, {torch_version}"

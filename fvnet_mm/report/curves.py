@@ -1,0 +1,164 @@
+"""Curves of a training: losses and learning rate over iterations, metrics over evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from fvnet_mm.files import replacing
+from fvnet_mm.report.palette import BLUE, COLOURS, GREEN, INK, ORANGE, QUIET, VERMILION
+from fvnet_mm.report.scalars import History, read_scalars
+
+# Ending of the metric's key: name, colour, line style. mmdet logs shares, mmseg percent.
+_METRICS = {
+    "bbox_mAP": ("AP", BLUE, "-"),
+    "bbox_mAP_50": ("AP50", VERMILION, "-"),
+    "segm_mAP": ("mask AP", BLUE, "--"),
+    "segm_mAP_50": ("mask AP50", VERMILION, "--"),
+    "mIoU": ("mIoU", GREEN, "-"),
+    "mAcc": ("mAcc", ORANGE, "-"),
+}
+
+
+def draw_curves(scalars_files: Path | Sequence[Path], out_file: Path) -> Path:
+    """Draw a training's losses, learning rate and metrics into a PNG.
+
+    Args:
+        scalars_files: mmengine's ``vis_data/scalars.json``, or those of a training's successive runs in
+            order; from where a later one begins it replaces the earlier ones.
+        out_file: the picture to write.
+
+    Returns:
+        ``out_file``.
+
+    Raises:
+        UserError: a file can't be read or is no log of mmengine.
+    """
+    history = read_scalars(scalars_files)
+    figure = Figure(figsize=(12, 4.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, metrics = figure.subplots(1, 2)
+    _draw_losses(losses, history)
+    _draw_metrics(metrics, history)
+    with replacing(out_file) as temporary:
+        figure.savefig(temporary, format="png")
+    return Path(out_file)
+
+
+def smooth(values: Sequence[float], share: float = 0.02) -> np.ndarray:
+    """Average over neighbours with Gaussian weights, at the ends over the neighbours that there are.
+
+    Args:
+        values: the points.
+        share: standard deviation of the weights as a share of all points; it is at least one point.
+    """
+    deviation = max(share * len(values), 1)
+    reach = round(3 * deviation)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    middle = slice(reach, reach + len(values))
+    return np.convolve(values, weights)[middle] / np.convolve(np.ones(len(values)), weights)[middle]
+
+
+def _draw_losses(axes: Axes, history: History) -> None:
+    names = history.loss_names()
+    _frame(axes, "Training", "iteration", "loss")
+    if not names:
+        _say(axes, "no loss is logged yet")
+        return
+    everything = []
+    for name, colour in zip(names, [INK, *COLOURS[:2], *COLOURS[4:], *COLOURS[2:4]], strict=False):
+        steps, values = history.series(name)
+        everything += values
+        averaged = smooth(values)
+        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+        axes.plot(
+            steps,
+            averaged,
+            color=colour,
+            linewidth=2,
+            label=f"{name}  {averaged[-1]:.3g}",
+            marker=_marker(steps),
+        )
+    if min(everything) > 0 and max(everything) > 8 * min(everything):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    steps, rates = history.series("lr")
+    if rates:
+        right = axes.twinx()
+        right.plot(steps, rates, color=QUIET, linewidth=1, linestyle=":")
+        right.set_ylabel("learning rate (dotted)", color=QUIET)
+        right.tick_params(colors=QUIET)
+        right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        right.set_ylim(bottom=0)
+        right.spines[["top", "left"]].set_visible(False)
+        right.spines[["right", "bottom"]].set_color(QUIET)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, title="smoothed, last value", title_fontsize="small", fontsize="small")
+
+
+def _draw_metrics(axes: Axes, history: History) -> None:
+    unit = "epoch" if history.by_epoch else "iteration"
+    _frame(axes, "Evaluation", unit, "%")
+    for ending, (name, colour, style) in _METRICS.items():
+        steps, values = _metric(history, ending)
+        if not steps:
+            continue
+        best = int(np.argmax(values))
+        label = f"{name}, best {values[best]:.1f} ({unit} {steps[best]})"
+        axes.plot(steps, values, style, color=colour, linewidth=2, marker="o", markersize=4, label=label)
+        axes.annotate(
+            f"{values[-1]:.1f}",
+            (steps[-1], values[-1]),
+            (7, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+        )
+    if not axes.lines:
+        _say(axes, "nothing is evaluated yet")
+        return
+    axes.set_ylim(0, max(axes.get_ylim()[1] * 1.05, 1))
+    axes.margins(x=0.08)
+    axes.set_xlim(left=min(axes.get_xlim()[0], 0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _metric(history: History, ending: str) -> tuple[list[int], list[float]]:
+    """Steps and values in percent of the metric whose key, without its data set's prefix, is ``ending``."""
+    factor = 1 if ending.startswith("m") else 100
+    points = [
+        (item.step, factor * value)
+        for item in history.evaluations
+        for key, value in item.metrics.items()
+        # COCO's averages over no object are -1.
+        if key.rpartition("/")[2] == ending and value >= 0
+    ]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _marker(steps: Sequence[int]) -> str:
+    return "o" if len(steps) == 1 else ""
+
+
+def _frame(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold", color=INK)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=QUIET, transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])

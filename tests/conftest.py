@@ -1,0 +1,69 @@
+"""Fixtures that all tests share."""
+
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+
+from fvnet_mm.cli import run_tool
+from fvnet_mm.data.shapes import write_coco_shapes
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated COCO folder: 8 training and 4 validation images of 64 x 64 pixels. Copy it before changing it."""
+    return write_coco_shapes(tmp_path_factory.mktemp("data") / "tiny", 8, 4, (64, 64))
+
+
+@pytest.fixture
+def small_run() -> list[str]:
+    """Overrides that make a run of a COCO config small: 64-pixel images, two epochs of four steps, one worker."""
+    return [
+        "--cfg-options",
+        "train_dataloader.dataset.pipeline.2.scale=(64,64)",
+        "val_dataloader.dataset.pipeline.1.scale=(64,64)",
+        "test_dataloader.dataset.pipeline.1.scale=(64,64)",
+        "train_dataloader.batch_size=2",
+        "train_dataloader.num_workers=1",
+        "val_dataloader.num_workers=0",
+        "val_dataloader.persistent_workers=False",
+        "test_dataloader.num_workers=0",
+        "test_dataloader.persistent_workers=False",
+        "auto_scale_lr.base_batch_size=2",
+        "train_cfg.max_epochs=2",
+        "default_hooks.logger.interval=1",
+    ]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a tool in this process as its command line would, and returns the exit status.
+
+    A subprocess would spend most of its time importing; tests/test_tools.py starts real ones.
+    """
+
+    def call(tool: str, *words: object) -> int:
+        spec = spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py", *map(str, words)])
+        try:
+            run_tool(module.main, getattr(module, f"{tool}_parser")())
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return call

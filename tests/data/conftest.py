@@ -1,0 +1,91 @@
+"""A small data set that tests may spoil, and a cache that is nobody's home."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fvnet_mm.data import image_check
+
+Document = dict[str, list[dict]]
+
+
+def _document(prefix: str = "a", images: int = 4) -> Document:
+    """Annotations of ``images`` 40x30 pictures with two objects each."""
+    return {
+        "images": [{"id": i + 1, "file_name": f"{prefix}{i}.jpg", "width": 40, "height": 30} for i in range(images)],
+        "annotations": [
+            {
+                "id": 2 * i + k + 1,
+                "image_id": i + 1,
+                "category_id": (7, 3)[k],
+                "bbox": [5.0 * k, 4.0, 10.0, 12.0],
+                "area": 120.0,
+                "iscrowd": 0,
+            }
+            for i in range(images)
+            for k in range(2)
+        ],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+    }
+
+
+def _write_coco(
+    root: Path,
+    train: Document | None = None,
+    val: Document | None = None,
+    folders: tuple[str, str] = ("train", "val"),
+) -> Path:
+    """Write a data set: annotations as they are, and a picture for every name that they have."""
+    (root / "annotations").mkdir(parents=True)
+    for split, folder, content in (("train", folders[0], train), ("val", folders[1], val)):
+        content = content or _document(split[0])
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        for number, image in enumerate(content["images"]):
+            file = root / folder / image["file_name"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(file)
+    return root
+
+
+@pytest.fixture(scope="session")
+def document() -> Callable[..., Document]:
+    """``document(prefix="a", images=4)`` makes sound annotations; see :func:`_document`."""
+    return _document
+
+
+@pytest.fixture(scope="session")
+def write_coco() -> Callable[..., Path]:
+    """``write_coco(root, train=None, val=None, folders=...)``; see :func:`_write_coco`."""
+    return _write_coco
+
+
+@pytest.fixture
+def coco_root(tmp_path: Path) -> Path:
+    """A sound data set in COCO's layout: folders train and val, classes cat (id 7) and dog (id 3)."""
+    return _write_coco(tmp_path / "data")
+
+
+@pytest.fixture
+def edit(coco_root: Path) -> Callable[[str, Callable[[Document], object]], None]:
+    """``edit(split, change)`` applies a function to a split's annotations in ``coco_root``."""
+
+    def apply(split: str, change: Callable[[Document], object]) -> None:
+        file = coco_root / "annotations" / f"instances_{split}.json"
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+    return apply
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of this test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(image_check.platformdirs, "user_cache_path", lambda name: folder / name)
+    return folder

@@ -1,0 +1,82 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fvnet_mm.data import image_check
+from fvnet_mm.data.image_check import decode_images
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.webp", "a.tif"])
+def test_size_is_that_which_opencv_shows(tmp_path: Path, name: str):
+    Image.fromarray(PIXELS).save(tmp_path / name)
+    facts = decode_images(tmp_path, [name])[name]
+    height, width = cv2.imread(str(tmp_path / name)).shape[:2]
+    assert (facts.width, facts.height, facts.fault) == (width, height, None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_the_size_as_opencv_does(tmp_path: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
+    facts = decode_images(tmp_path, ["a.jpg"])["a.jpg"]
+    assert (facts.height, facts.width) == cv2.imread(str(tmp_path / "a.jpg")).shape[:2]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_truncated_files_are_faulty(tmp_path: Path, name: str, share: float):
+    Image.fromarray(PIXELS).save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    assert decode_images(tmp_path, [name])[name].fault
+
+
+def test_absent_files_and_impossible_names_have_no_facts(tmp_path: Path):
+    assert decode_images(tmp_path, ["gone.jpg", "zero\0.jpg", "long" * 200 + ".jpg"]) == {}
+
+
+def test_only_changed_files_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = [f"{number}.png" for number in range(5)]
+    for name in names:
+        Image.fromarray(PIXELS).save(tmp_path / name)
+    first = decode_images(tmp_path, names)
+    decoded: list[str] = []
+    decode = image_check._decode
+    monkeypatch.setattr(image_check, "_decode", lambda file: decoded.append(file.name) or decode(file))
+    assert decode_images(tmp_path, names) == first
+    assert decoded == []
+    Image.fromarray(PIXELS[:30]).save(tmp_path / "3.png")
+    os.utime(tmp_path / "3.png", ns=(0, 12345))
+    assert decode_images(tmp_path, names)["3.png"].height == 30
+    assert decoded == ["3.png"]
+
+
+def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_check, "_CHUNK", 2)
+    for number in range(5):
+        Image.fromarray(PIXELS).save(tmp_path / f"{number}.png")
+    seen: list[tuple[int, int]] = []
+    decode_images(tmp_path, [f"{number}.png" for number in range(5)], lambda *done: seen.append(done))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": 1, "images": {"a.png": [1]}}', "[]"])
+def test_spoilt_cache_is_ignored(tmp_path: Path, cache: Path, content: str):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    facts = decode_images(tmp_path, ["a.png"])
+    (file,) = cache.rglob("*.json")
+    file.write_text(content)
+    assert decode_images(tmp_path, ["a.png"]) == facts
+
+
+def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: Path):
+    cache.write_text("a file where the folder would be")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert decode_images(tmp_path, ["a.png"])["a.png"].width == 80

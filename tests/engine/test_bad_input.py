@@ -1,0 +1,147 @@
+"""A user's mistake: one sentence on standard error that names what is wrong and what to do, and exit status 2."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.test_checkpoint import Bomb
+
+Run = Callable[..., int]
+CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
+
+
+@pytest.fixture
+def data(tiny_coco: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_coco, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a tool that must refuse, and returns its sentence."""
+
+    def call(tool: str, *words: object) -> str:
+        work_dir = tmp_path / "work"
+        before = set(work_dir.glob("*.pth"))
+        assert run(tool, CONFIG, "--work-dir", work_dir, *words) == 2
+        assert set(work_dir.glob("*.pth")) == before, "something was trained"
+        error = capsys.readouterr().err.strip().splitlines()
+        sentences = [line for line in error if line.startswith("error: ")]
+        assert len(sentences) == 1
+        assert not any("Traceback" in line for line in error)
+        return sentences[0]
+
+    return call
+
+
+def edit(data: Path, split: str, change: Callable[[dict], object]) -> None:
+    path = data / "annotations" / f"instances_{split}2017.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_no_data_at_all(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = refused("train")
+    assert all(word in sentence for word in ("data/coco", "instances_train2017.json", "--data DIR", "--demo"))
+
+
+def test_data_folder_that_does_not_exist(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused("train", "--data", tmp_path / "nowhere")
+
+
+def test_images_that_are_not_there(refused: Callable[..., str], data: Path) -> None:
+    (data / "train2017" / "000000000003.jpg").unlink()
+    assert "000000000003.jpg" in refused("train", "--data", data)
+
+
+def test_category_that_is_not_listed(refused: Callable[..., str], data: Path) -> None:
+    edit(data, "val", lambda document: document["annotations"][0].update(category_id=9999))
+    sentence = refused("train", "--data", data)
+    assert "9999" in sentence
+    assert "instances_val2017.json" in sentence
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"images": [], "annotations": [], "categories": []}'])
+def test_empty_annotation_file(content: str, refused: Callable[..., str], data: Path) -> None:
+    (data / "annotations" / "instances_train2017.json").write_text(content)
+    assert "instances_train2017.json" in refused("train", "--data", data)
+
+
+def test_image_that_cannot_be_decoded(refused: Callable[..., str], data: Path) -> None:
+    image = data / "train2017" / "000000000002.jpg"
+    image.write_bytes(image.read_bytes()[:400])
+    sentence = refused("train", "--data", data)
+    assert "000000000002.jpg" in sentence
+    assert "--skip-bad-images" in sentence
+
+
+def test_truncated_checkpoint(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pth"
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "cut.pth is cut short" in refused("test", path, "--data", data)
+
+
+def test_checkpoint_with_code(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": Bomb(f"touch {tmp_path}/ran")}, tmp_path / "bomb.pth")
+    assert "system" in refused("test", tmp_path / "bomb.pth", "--data", data)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"backbone.stem.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    assert "other.pth fits only 0 of" in refused("test", tmp_path / "other.pth", "--data", data)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("model.neck.in_channels=[64,64,64]", ["[64, 64, 64]", "FPN", "FVNet", "in_channels=["]),
+        ("model.backbone.arch=xxl", ["xxl", "t, s, m, l"]),
+        ("model.backbone.out_indices=(1,2,7)", ["out_indices", "7"]),
+        ("model.backbone.type=FVNett", ["FVNett", "FVNet"]),
+        ("model.backbone.depth=3", ["depth"]),
+    ],
+)
+def test_model_that_cannot_work(option: str, words: list[str], refused: Callable[..., str], data: Path) -> None:
+    sentence = refused("train", "--data", data, "--cfg-options", option)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_unknown_backbone_names_the_known_ones(refused: Callable[..., str], data: Path) -> None:
+    sentence = refused("train", "--data", data, "--backbone", "resnet_9000")
+    assert "resnet_9000" in sentence
+    assert "mobilenet_v2" in sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="mixed precision is supported here")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_without_a_gpu(precision: str, refused: Callable[..., str], data: Path) -> None:
+    assert "CUDA" in refused("train", "--data", data, "--amp", precision)
+
+
+def test_work_dir_of_an_earlier_run(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    torch.save({}, tmp_path / "work" / "epoch_3.pth")
+    sentence = refused("train", "--data", data)
+    assert "epoch_3.pth" in sentence
+    assert "--resume" in sentence
+
+
+def test_option_without_a_value(refused: Callable[..., str], data: Path) -> None:
+    assert "KEY=VALUE" in refused("train", "--data", data, "--cfg-options", "train_cfg.max_epochs")
+
+
+def test_config_that_does_not_exist_or_is_broken(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", tmp_path / "no.py") == 2
+    (tmp_path / "broken.py").write_text("model = dict(")
+    assert run("train", tmp_path / "broken.py") == 2
+    (tmp_path / "base.py").write_text("_base_ = 'gone.py'")
+    assert run("train", tmp_path / "base.py") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert [name in line for name, line in zip(("no.py", "broken.py", "base.py"), errors, strict=True)] == [True] * 3

@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.config import Config
+
+from fvnet_mm.engine.batch import plan_batch
+from fvnet_mm.errors import UserError
+
+
+def make_config(per_device: int = 2, tuned: int | None = 16) -> Config:
+    cfg = Config(
+        dict(
+            train_dataloader=dict(batch_size=per_device),
+            optim_wrapper=dict(optimizer=dict(type="AdamW", lr=1e-4)),
+            param_scheduler=[
+                dict(type="LinearLR", by_epoch=False, begin=0, end=500),
+                dict(type="MultiStepLR", by_epoch=True, begin=0, end=12, milestones=[8, 11]),
+            ],
+            train_cfg=dict(max_epochs=12),
+            default_hooks=dict(checkpoint=dict(interval=1)),
+        )
+    )
+    if tuned:
+        cfg.auto_scale_lr = dict(enable=False, base_batch_size=tuned)
+    return cfg
+
+
+@given(per_device=st.sampled_from([1, 2, 4, 8, 16]), world_size=st.sampled_from([1, 2, 4, 8]))
+def test_the_batch_follows_the_recipe(per_device: int, world_size: int) -> None:
+    cfg = make_config(per_device)
+    plan = plan_batch(cfg, world_size, auto_scale_lr=False)
+    assert plan.effective == max(16, per_device * world_size)
+    assert cfg.optim_wrapper.accumulative_counts == plan.accumulation
+    assert cfg.param_scheduler[0].end == 500 * plan.accumulation  # warm-up is counted in optimizer steps
+    assert cfg.param_scheduler[1].milestones == [8, 11]
+    assert ("as tuned" in str(plan)) == (plan.effective == 16)
+
+
+def test_the_rate_follows_the_batch_when_asked() -> None:
+    cfg = make_config()
+    plan = plan_batch(cfg, 1, auto_scale_lr=True)
+    assert plan.accumulation == 1
+    assert cfg.auto_scale_lr.enable
+    assert "0.0001 -> 1.25e-05" in str(plan)
+
+
+def test_an_odd_number_of_devices_is_outside_the_protocol_and_says_so() -> None:
+    plan = plan_batch(make_config(), 3, auto_scale_lr=False)
+    assert plan.effective == 18
+    assert "NOT the tuned 16" in str(plan)
+
+
+def test_iteration_schedules_are_stretched() -> None:
+    cfg = make_config(4, 32)
+    cfg.train_cfg = dict(max_iters=40000, val_interval=4000)
+    cfg.param_scheduler = [dict(type="PolyLR", by_epoch=False, begin=0, end=40000)]
+    cfg.default_hooks.checkpoint = dict(interval=4000, by_epoch=False)
+    plan = plan_batch(cfg, 2, auto_scale_lr=False)
+    assert plan.accumulation == 4
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (160000, 16000)
+    assert cfg.param_scheduler[0].end == 160000
+    assert cfg.default_hooks.checkpoint.interval == 16000
+
+
+def test_an_accumulation_in_the_config_is_kept() -> None:
+    cfg = make_config()
+    cfg.optim_wrapper.accumulative_counts = 2
+    assert plan_batch(cfg, 1, auto_scale_lr=False).effective == 4
+    assert cfg.param_scheduler[0].end == 500
+
+
+def test_scaling_needs_a_tuned_batch() -> None:
+    with pytest.raises(UserError, match="base_batch_size"):
+        plan_batch(make_config(tuned=None), 1, auto_scale_lr=True)
+    assert "does not say" in str(plan_batch(make_config(tuned=None), 1, auto_scale_lr=False))

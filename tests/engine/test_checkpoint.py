@@ -1,0 +1,156 @@
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from fvnet_mm.engine.checkpoint import (
+    AtomicBackend,
+    check_coverage,
+    damage,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from fvnet_mm.errors import UserError
+
+
+class Bomb:
+    """Unpickles by running a command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "epoch_1.pth"
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    torch.save({"state_dict": {"w": torch.arange(1000.0)}, "message_hub": {"loss": history}}, path)
+    return path.read_bytes()
+
+
+def test_reads_what_mmengine_writes(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "epoch_1.pth"
+    path.write_bytes(whole)
+    checkpoint = read_checkpoint(path)
+    assert torch.equal(checkpoint["state_dict"]["w"], torch.arange(1000.0))
+    assert checkpoint["message_hub"]["loss"].mean() == 1.5
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.int64(3), np.ones(2, np.float32), np.zeros(1, bool)])
+def test_numpy_values_are_read(value: np.generic, tmp_path: Path) -> None:
+    torch.save({"value": value}, tmp_path / "a.pth")
+    assert np.array_equal(read_checkpoint(tmp_path / "a.pth")["value"], value)
+
+
+@pytest.mark.parametrize("protocol", ["zip", "legacy", "pickle"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(protocol: str, tmp_path: Path) -> None:
+    path, proof = tmp_path / "a.pth", tmp_path / "ran"
+    bomb = {"state_dict": Bomb(f"touch {proof}")}
+    if protocol == "pickle":
+        path.write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save(bomb, path, _use_new_zipfile_serialization=protocol == "zip")
+    with pytest.raises(UserError, match=r"a\.pth"):
+        read_checkpoint(path)
+    with pytest.raises(UserError):  # and through mmengine's own door
+        CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger=None)
+    assert not proof.exists()
+
+
+class Attribute:
+    """Unpickles by ``getattr(owner, name)``, the first step of most escapes."""
+
+    def __init__(self, owner: type, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __reduce__(self) -> tuple[object, tuple[type, str]]:
+        return getattr, (self.owner, self.name)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(HistoryBuffer, "__init__"), (np.ndarray, "tofile")])
+def test_getattr_reaches_nothing_but_statistics(owner: type, name: str, tmp_path: Path) -> None:
+    torch.save({"x": Attribute(owner, name)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="getattr"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_config_text_that_mmengine_would_execute_is_dropped(tmp_path: Path) -> None:
+    torch.save({"meta": {"config": "import os", "epoch": 1}, "state_dict": {}}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")["meta"] == {"epoch": 1}
+
+
+def test_missing_file_and_wrong_content(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.pth")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_truncation_and_bit_flip_is_noticed(
+    data: st.DataObject, whole: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "epoch_2.pth"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    assert damage(path)
+    with pytest.raises(UserError, match=r"epoch_2\.pth"):
+        read_checkpoint(path)
+    # Only the tensors' bytes: zip archives have paddings and dates, where a flipped bit changes nothing.
+    start = whole.index(torch.arange(1000.0).numpy().tobytes())
+    at = start + data.draw(st.integers(0, 3999))
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[at + 1 :])
+    assert "checksum" in (damage(path) or "")
+
+
+def test_newest_intact_checkpoint(whole: bytes, tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) == (None, [])
+    for name, content in (
+        ("epoch_2.pth", whole),
+        ("epoch_9.pth", whole),
+        ("epoch_10.pth", whole[:500]),
+        ("epoch_11.pth", b""),
+        (".epoch_12.pth.x.tmp", whole),
+        ("other.pth", whole),
+    ):
+        (tmp_path / name).write_bytes(content)
+    newest, passed_over = newest_checkpoint(tmp_path)
+    assert newest == tmp_path / "epoch_9.pth"
+    assert [path.name for path, _ in passed_over] == ["epoch_11.pth", "epoch_10.pth"]
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "epoch_1.pth"
+    AtomicBackend().put(b"old", str(path))
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        AtomicBackend().put(b"new", str(path))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_coverage(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Linear(3, 2)
+    check_coverage(model, model.state_dict(), "full.pth", complete=True)
+    partial = {"weight": torch.zeros(2, 3), "other": torch.zeros(1)}
+    check_coverage(model, partial, "part.pth", complete=False)
+    with pytest.raises(UserError, match=r"part\.pth fits only 1 of 2 tensors.*bias"):
+        check_coverage(model, partial, "part.pth", complete=True)
+    with pytest.raises(UserError, match="0 of 2"):
+        check_coverage(model, {"weight": torch.zeros(3, 2)}, "shape.pth", complete=True)

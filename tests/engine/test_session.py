@@ -1,0 +1,127 @@
+"""Whole runs in this process: training, resuming, testing, on a tiny generated set."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fvnet_mm.engine.checkpoint import read_checkpoint
+
+Run = Callable[..., int]
+CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
+
+
+def losses(work_dir: Path) -> list[dict[str, float]]:
+    """Training lines of a work dir's logs, without times."""
+    lines = [
+        json.loads(line)
+        for file in sorted(work_dir.glob("*/vis_data/scalars.json"))
+        for line in file.read_text().splitlines()
+    ]
+    return [{key: line[key] for key in ("step", "lr", "loss")} for line in lines if "loss" in line]
+
+
+@pytest.fixture
+def trained(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> Path:
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", tmp_path / "whole", *small_run) == 0
+    return tmp_path / "whole"
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    run: Run,
+    trained: Path,
+    tiny_coco: Path,
+    small_run: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resumed = tmp_path / "resumed"
+    resumed.mkdir()
+    shutil.copy(trained / "epoch_1.pth", resumed)
+    (resumed / "epoch_2.pth").write_bytes((trained / "epoch_2.pth").read_bytes()[:100_000])  # killed while writing
+    capsys.readouterr()
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run) == 0
+    assert "epoch_2.pth is cut short: passed over" in capsys.readouterr().out
+
+    assert losses(resumed) == losses(trained)[4:]
+    whole, again = (read_checkpoint(folder / "epoch_2.pth") for folder in (trained, resumed))
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, again["state_dict"][name]), name
+    for key, state in whole["optimizer"]["state"].items():
+        assert torch.equal(state["exp_avg_sq"], again["optimizer"]["state"][key]["exp_avg_sq"])
+
+    # Nothing is left to train, but a run that was killed during its last evaluation still owes its metrics.
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run) == 0
+    assert "after 2 epochs" in capsys.readouterr().out
+
+
+def test_what_a_run_leaves_behind(run: Run, trained: Path, tiny_coco: Path, small_run: list[str]) -> None:
+    assert (trained / "vis" / "detections.png").is_file()
+    assert (trained / "vis" / "curves.png").is_file()
+    assert json.loads((trained / "predictions" / "val.bbox.json").read_text()) is not None
+    assert not list(trained.rglob("*.tmp"))
+    words = ["test", CONFIG, trained / "epoch_2.pth", "--data", tiny_coco, "--work-dir", trained / "test"]
+    assert run(*words, *small_run) == 0
+    assert (trained / "test" / "vis" / "detections.png").is_file()
+
+
+def test_bad_images_are_left_out_when_asked(
+    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny_coco, tmp_path / "data"))
+    image = data / "train2017" / "000000000002.jpg"
+    image.write_bytes(image.read_bytes()[:400])
+    words = [
+        "train",
+        CONFIG,
+        "--data",
+        data,
+        "--work-dir",
+        tmp_path / "work",
+        "--skip-bad-images",
+        *small_run,
+    ]
+    assert run(*words, "train_cfg.max_epochs=1", "train_dataloader.batch_size=4") == 0
+    screen = capsys.readouterr().out
+    assert "000000000002.jpg" in screen
+    assert "7 images" in screen
+
+
+def test_another_backbone_through_the_same_config(
+    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "train",
+        CONFIG,
+        "--data",
+        tiny_coco,
+        "--work-dir",
+        tmp_path / "work",
+        "--backbone",
+        "mobilenet_v2",
+    ]
+    assert run(*words, *small_run, "train_cfg.max_epochs=1") == 0
+    assert "MobileNetV2" in capsys.readouterr().out
+    dumped = next((tmp_path / "work").glob("*.py")).read_text()
+    assert "mmpretrain.MobileNetV2" in dumped
+    assert "FVNet'" not in dumped
+
+
+def test_the_seed_decides(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        words = [
+            "train",
+            CONFIG,
+            "--data",
+            tiny_coco,
+            "--work-dir",
+            tmp_path / name,
+            "--seed",
+            seed,
+            *small_run,
+        ]
+        assert run(*words, "train_cfg.max_epochs=1") == 0
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+from scipy.ndimage import gaussian_filter1d
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.report.curves import draw_curves, smooth
+from fvnet_mm.report.palette import BLUE, GREEN, INK, ORANGE, VERMILION
+
+
+def drawn(tmp_path: Path, lines: list[dict]) -> np.ndarray:
+    log = tmp_path / "scalars.json"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = draw_curves(log, tmp_path / "vis" / "curves.png")
+    with Image.open(out) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def has(picture: np.ndarray, colour: str) -> bool:
+    return int((picture == ImageColor.getrgb(colour)).all(-1).sum()) > 50
+
+
+def halves(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    middle = picture.shape[1] // 2
+    return picture[:, :middle], picture[:, middle:]
+
+
+DETECTION = [{"loss": 5 / i, "loss_cls": 3 / i, "lr": 1e-3 / i, "epoch": 1, "iter": i, "step": i} for i in range(1, 40)]
+
+
+def test_detector(tmp_path: Path):
+    metrics = {"coco/bbox_mAP": 0.2, "coco/bbox_mAP_50": 0.4, "coco/bbox_mAP_l": -1.0, "step": 1}
+    losses, evaluations = halves(drawn(tmp_path, [*DETECTION, metrics, {**metrics, "step": 2}]))
+    assert has(losses, INK)
+    assert has(losses, ORANGE)
+    assert has(evaluations, BLUE)
+    assert has(evaluations, VERMILION)
+    assert not has(evaluations, GREEN)
+
+
+def test_segmenter(tmp_path: Path):
+    lines = [
+        {"decode.loss_ce": 1.0, "lr": 0.1, "iter": 50, "step": 50},
+        {"mIoU": 30.0, "aAcc": 80.0, "step": 50},
+    ]
+    losses, evaluations = halves(drawn(tmp_path, lines))
+    assert has(losses, INK)
+    assert has(evaluations, GREEN)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[], [{"loss": 1.0}], [{"coco/bbox_mAP": -1.0, "step": 0}], DETECTION[:1], [{"lr": 0.1, "step": 3}]],
+)
+def test_scant_logs_still_make_a_picture(tmp_path: Path, lines: list[dict]):
+    assert drawn(tmp_path, lines).shape == drawn(tmp_path, DETECTION).shape
+
+
+def test_successive_runs_are_joined(tmp_path: Path):
+    files = []
+    for number, lines in enumerate((DETECTION[:20], DETECTION[15:])):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Image.open(draw_curves(files, tmp_path / "joined.png")) as joined:
+        np.testing.assert_array_equal(np.array(joined.convert("RGB")), drawn(tmp_path, DETECTION))
+
+
+def test_missing_log(tmp_path: Path):
+    with pytest.raises(UserError, match="can't be read"):
+        draw_curves(tmp_path / "none.json", tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_smoothing_is_scipys_gaussian_away_from_the_ends():
+    values = np.random.default_rng(0).normal(size=400)
+    expected = gaussian_filter1d(values, 12.0, truncate=3.0)
+    np.testing.assert_allclose(smooth(values, 12 / 400)[36:-36], expected[36:-36], rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_smoothing_keeps_constants_and_length(count: int):
+    np.testing.assert_allclose(smooth([3.5] * count), [3.5] * count)

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.files import replacing
+
+
+def test_file_appears_at_the_end_and_whole(tmp_path: Path):
+    target = tmp_path / "new" / "picture.png"
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".png"
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_exception_leaves_the_old_file(tmp_path: Path):
+    target = tmp_path / "log.json"
+    target.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,60 @@
+"""Every tool as its user starts it: a process of its own, in another folder."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(tool: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / f"{tool}.py", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("tool", ["train", "test"])
+def test_help_has_mmdets_flags_and_imports_nothing_heavy(tool: str, tmp_path: Path) -> None:
+    done = start(tool, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    flags = {"--work-dir", "--cfg-options", "--launcher", "--seed", "--demo", "--data", "--backbone"}
+    flags |= {"--resume", "--amp", "--auto-scale-lr"} if tool == "train" else set()
+    assert flags <= set(re.findall(r"--[a-z-]+", done.stdout))
+    code = f"import runpy, sys; runpy.run_path({str(ROOT / 'tools' / f'{tool}.py')!r}); print('torch' in sys.modules)"
+    imports = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert imports.stdout.strip() == "False"
+
+
+def test_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
+    done = start("train", ROOT / "configs" / "retinanet_fvnet_s_coco.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: there is no data in data/coco")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_trains_and_tests_what_it_trained(tmp_path: Path) -> None:
+    """The demo as it is, cut short: one epoch of four steps."""
+    config = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
+    words = [config, "--demo", "--work-dir", "demo", "--cfg-options"]
+    short = ["train_cfg.max_epochs=1", "train_dataloader.num_batch_per_epoch=4"]
+    done = start("train", *words, *short, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for text in ("FVNet 7.", "from scratch", "as tuned", "after 0 epochs", "after 1 epochs", "python tools/test.py"):
+        assert text in done.stdout
+    assert {file.name for file in (tmp_path / "demo" / "vis").iterdir()} == {"detections.png", "curves.png"}
+    annotations = json.loads((tmp_path / "demo/demo_data/annotations/instances_val2017.json").read_text())
+    assert len(annotations["categories"]) == 80
+
+    trained = re.search(r"AP .*", done.stdout.split("after 1 epochs")[1])[0]
+    done = start("test", config, "demo/epoch_1.pth", "--demo", "--work-dir", "demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"metrics         {trained}" in done.stdout

@@ -1,0 +1,46 @@
+"""Trains a detector, evaluates it after every epoch and draws what it sees.
+
+python tools/train.py configs/retinanet_fvnet_s_coco.py --demo
+python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --amp bf16
+"""
+
+import argparse
+
+from fvnet_mm.cli import run_tool, tool_parser
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The tool's flags: those of every tool, and what only training has."""
+    parser = tool_parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="PATH",
+        help="go on from PATH, or without a PATH from the newest intact checkpoint of the work dir",
+    )
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="bf16",
+        choices=["bf16", "fp16"],
+        help="mixed precision on a GPU (default bf16)",
+    )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate with the batch instead of accumulating gradients to the tuned batch",
+    )
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Imports late, so that --help answers at once."""
+    from fvnet_mm.engine.session import train
+    from fvnet_mm.report.run import report
+
+    report(train(arguments))
+
+
+if __name__ == "__main__":
+    run_tool(main, train_parser())

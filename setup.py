@@ -37,6 +37,7 @@ setup(
         "platformdirs>=4",
         "Pillow>=10",
         "numpy",
+        "packaging",
     ],
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.9"],

@@ -77,6 +77,7 @@ class EvaluationHistoryHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         if self.before_training and runner.iter == 0:
+            runner.logger.info("evaluating the untrained network first, to compare with; it may well find nothing")
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

@@ -33,6 +33,7 @@ class SuiteRunner(Runner):
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(self._quiet)
+                handler.addFilter(_not_about_mmengine_itself)
         return logger
 
     def open_console(self) -> None:
@@ -73,6 +74,11 @@ class SuiteRunner(Runner):
 class _OnlyWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING
+
+
+def _not_about_mmengine_itself(record: logging.LogRecord) -> bool:
+    """Drops what mmengine says of its own deprecated classes, which no user of it can change."""
+    return not record.getMessage().startswith(('"FileClient"', '"HardDiskBackend"'))
 
 
 def build_model(config: ConfigDict) -> nn.Module:

@@ -14,6 +14,7 @@ from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import apply_overrides, load_config
 from fvnet_mm.engine.data_source import DataSource, select_data
+from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.hooks import EvaluationHistoryHook
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.runner import SuiteRunner
@@ -65,8 +66,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
     runner = _build_runner(cfg)
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
-    runner.open_console()
-    runner.logger.info(start_screen(runner, data, plan, notes))
+    _announce(runner, start_screen(runner, data, plan, notes))
     runner.train()
     if not history.evaluations:  # killed during the last evaluation, and resumed
         runner.val()
@@ -98,8 +98,7 @@ def test(arguments: argparse.Namespace) -> RunResult:
     runner = _build_runner(cfg)
     history = EvaluationHistoryHook()
     runner.register_hook(history)
-    runner.open_console()
-    runner.logger.info(start_screen(runner, data, None, [str(arguments.checkpoint)]))
+    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)]))
     runner.test()
     return _result(runner, data, history, arguments.checkpoint, None)
 
@@ -146,6 +145,14 @@ def _build_runner(cfg: Config) -> SuiteRunner:
         if part in cfg:
             cfg[part].outfile_prefix = str(_predictions(cfg.work_dir).with_suffix("").with_suffix(""))
     return RUNNERS.build(cfg)
+
+
+def _announce(runner: SuiteRunner, screen: str) -> None:
+    runner.open_console()
+    untested = untested_versions()
+    if untested:
+        runner.logger.warning(f"not tested with {', '.join(untested)}; it may well work")
+    runner.logger.info(screen)
 
 
 def _predictions(work_dir: str) -> Path:

@@ -92,3 +92,10 @@ def plug_backbone(cfg: Config, backbone: str, folder: Path, name: str) -> str:
     name = name.replace(cfg.backbone_name, backbone)
     cfg.backbone_name, cfg.backbone, cfg.channels = backbone, description.backbone, description.channels
     return name
+
+
+def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The data set inside wrappers such as ``RepeatDataset``."""
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset

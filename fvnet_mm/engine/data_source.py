@@ -1,15 +1,18 @@
 """Which data a run reads: a generated set, a folder that the user names, or what the config says; checked first."""
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
+from rich.progress import Progress
 
 from fvnet_mm.data.coco_check import BadImage, check_annotations, find_bad_images, without_images
 from fvnet_mm.data.coco_document import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, find_coco
+from fvnet_mm.engine.config import innermost_dataset
 from fvnet_mm.engine.demo import make_demo_data, scale_down
 from fvnet_mm.errors import UserError
 
@@ -36,16 +39,14 @@ def select_data(cfg: Config, arguments: argparse.Namespace) -> DataSource:
         UserError: The data is missing, its layout or annotations are wrong, or images cannot be decoded and
             ``--skip-bad-images`` was not given.
     """
+    if not is_main_process():
+        barrier()  # the main process generates, decodes and caches first
     work_dir = Path(cfg.work_dir)
     if arguments.demo:
-        if is_main_process():
-            make_demo_data(work_dir)
-        barrier()
         root, label = make_demo_data(work_dir), "demo"
         scale_down(cfg)
     elif arguments.data is not None:
-        root = arguments.data
-        label = root.resolve().name
+        root, label = arguments.data, arguments.data.resolve().name
     else:
         root = _configured_root(cfg)
         label = root.name
@@ -54,6 +55,8 @@ def select_data(cfg: Config, arguments: argparse.Namespace) -> DataSource:
     folder, skipped = _check(folder, documents, work_dir, arguments.skip_bad_images)
     if arguments.demo or arguments.data is not None or skipped:
         use_coco_folder(cfg, folder)
+    if is_main_process():
+        barrier()
     return DataSource(label, folder, skipped)
 
 
@@ -77,7 +80,11 @@ def _check(
     for name in ("train", "val"):
         split = getattr(folder, name)
         check_annotations(split, documents)
-        bad = find_bad_images(split, documents=documents)
+        with Progress(disable=not sys.stdout.isatty(), transient=True) as progress:
+            task = progress.add_task(f"checking {name} images")
+            bad = find_bad_images(
+                split, lambda done, total, task=task: progress.update(task, completed=done, total=total), documents
+            )
         if bad and not skip:
             first = "; ".join(f"{image.file_name} ({image.reason})" for image in bad[:3])
             raise UserError(
@@ -90,13 +97,6 @@ def _check(
         splits[name] = split
         skipped += bad
     return replace(folder, **splits), tuple(skipped)
-
-
-def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside wrappers such as ``RepeatDataset``."""
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    return dataset
 
 
 def use_coco_folder(cfg: Config, folder: CocoFolder) -> None:

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from fvnet_mm.data.shapes import write_coco_shapes
+from fvnet_mm.engine.config import innermost_dataset
 
 IMAGE_SIZE = (160, 160)
 TRAIN_IMAGES = 256
 VAL_IMAGES = 48
 BATCH = 4
-EPOCHS = 6
-LEARNING_RATE = 5e-4
+EPOCHS = 5
+LEARNING_RATE = 3e-4
+MAX_GRADIENT_NORM = 5.0
 
 
 def make_demo_data(work_dir: Path) -> Path:
@@ -22,7 +24,8 @@ def make_demo_data(work_dir: Path) -> Path:
 def scale_down(cfg: Config) -> None:
     """Scales a config's images, schedule and batch down to the demo's; model and losses stay what they are.
 
-    The learning rate goes up: hundreds of steps from random weights, not tens of thousands from ImageNet's.
+    The learning rate goes up and gradients are clipped: hundreds of steps from random weights, not tens of
+    thousands from ImageNet's.
     """
     scale_images(cfg, IMAGE_SIZE)
     iterations = TRAIN_IMAGES // BATCH
@@ -32,6 +35,7 @@ def scale_down(cfg: Config) -> None:
     cfg.train_cfg.max_epochs = EPOCHS
     cfg.train_cfg.val_interval = EPOCHS // 2
     cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
+    cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
     cfg.param_scheduler = [
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
         dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=EPOCHS, convert_to_iter_based=True),
@@ -42,10 +46,6 @@ def scale_down(cfg: Config) -> None:
 def scale_images(cfg: Config, size: tuple[int, int]) -> None:
     """Sets the (width, height) that every pipeline of a config resizes to."""
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for transform in _pipeline(cfg[loader].dataset):
+        for transform in innermost_dataset(cfg[loader].dataset).pipeline:
             if transform["type"] == "Resize":
                 transform["scale"] = size
-
-
-def _pipeline(dataset: ConfigDict) -> list[ConfigDict]:
-    return dataset.pipeline if "pipeline" in dataset else _pipeline(dataset.dataset)

@@ -59,7 +59,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     _start_processes(cfg)
-    notes = _resume(cfg, arguments.resume)
+    notes = _choose_weights(cfg, arguments.resume, overwrite=arguments.demo)
     data = select_data(cfg, arguments)
     apply_overrides(cfg, arguments.cfg_options)  # once more: they win over what --demo and --data set
     plan = plan_batch(cfg, get_world_size(), arguments.auto_scale_lr)
@@ -93,7 +93,7 @@ def test(arguments: argparse.Namespace) -> RunResult:
         "val_cfg",
         "val_evaluator",
     ):
-        cfg.pop(part)
+        cfg.pop(part, None)
     cfg.param_scheduler = None
     runner = _build_runner(cfg)
     history = EvaluationHistoryHook()
@@ -120,12 +120,21 @@ def _start_processes(cfg: Config) -> None:
         ) from error
 
 
-def _resume(cfg: Config, wanted: str | None) -> list[str]:
-    """Settles which weights the run starts from and says so."""
+def _choose_weights(cfg: Config, wanted: str | None, overwrite: bool) -> list[str]:
+    """Settles which weights the run starts from, and says so.
+
+    Args:
+        cfg: Receives ``load_from`` and ``resume``.
+        wanted: What ``--resume`` was given: a path, 'auto', or None where the flag is absent.
+        overwrite: Whether a run that is already in the work dir may be written over.
+
+    Raises:
+        UserError: The work dir holds a run that nobody asked to resume.
+    """
     work_dir = Path(cfg.work_dir)
     newest, damaged = newest_checkpoint(work_dir)
     if wanted is None:
-        if newest is not None:
+        if newest is not None and not overwrite:
             raise UserError(
                 f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
                 "or choose another folder with --work-dir."

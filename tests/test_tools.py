@@ -48,13 +48,13 @@ def test_demo_trains_and_tests_what_it_trained(tmp_path: Path) -> None:
     short = ["train_cfg.max_epochs=1", "train_dataloader.num_batch_per_epoch=4"]
     done = start("train", *words, *short, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    for text in ("FVNet 7.", "from scratch", "as tuned", "after 0 epochs", "after 1 epochs", "python tools/test.py"):
+    for text in ("FVNet 7.", "from scratch", "as tuned", "untrained  ", "after 1 epoch ", "python tools/test.py"):
         assert text in done.stdout
     assert {file.name for file in (tmp_path / "demo" / "vis").iterdir()} == {"detections.png", "curves.png"}
     annotations = json.loads((tmp_path / "demo/demo_data/annotations/instances_val2017.json").read_text())
     assert len(annotations["categories"]) == 80
 
-    trained = re.search(r"AP .*", done.stdout.split("after 1 epochs")[1])[0]
+    trained = re.search(r"AP .*", done.stdout.split("after 1 epoch ")[1])[0]
     done = start("test", config, "demo/epoch_1.pth", "--demo", "--work-dir", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"metrics         {trained}" in done.stdout

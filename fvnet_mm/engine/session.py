@@ -111,7 +111,8 @@ def _start_processes(cfg: Config) -> None:
         if torch.cuda.is_available():
             init_dist(cfg.launcher, **cfg.env_cfg.dist_cfg)
         else:
-            cfg.env_cfg.dist_cfg.backend = "gloo"
+            # mmengine's own default names a GPU.
+            cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
             torch.distributed.init_process_group("gloo")
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(

@@ -82,9 +82,7 @@ def convolve_backward(
         The gradients, float64 for a float64 input and float32 for any other.
     """
     operands = _operands(input, weight, offset, mask, None, geometry)
-    gradients = Gradients(
-        *torch.ops.torchvision._deform_conv2d_backward(grad_output.to(operands[0].dtype), *operands)
-    )
+    gradients = Gradients(*torch.ops.torchvision._deform_conv2d_backward(grad_output.to(operands[0].dtype), *operands))
     gradients.offset.masked_fill_(_sample_positions(operands[2], weight.shape[-2:], geometry) == -1, 0)
     return gradients
 

@@ -135,9 +135,7 @@ def softmax_focal_loss_backward(
 
 def _check_targets(target: Tensor, highest: int) -> None:
     if target.numel() and target.max() > highest:
-        raise ValueError(
-            f"The focal loss got the target {int(target.max())}, but the highest allowed is {highest}."
-        )
+        raise ValueError(f"The focal loss got the target {int(target.max())}, but the highest allowed is {highest}.")
 
 
 def _own_class(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -53,9 +53,7 @@ def modulated_deform_conv_forward(
         deformable_group: Groups of channels that share offsets and masks.
         with_bias: Whether to add the bias.
     """
-    geometry = Geometry(
-        (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group
-    )
+    geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     output.copy_(convolve(input, weight, offset, mask, bias if with_bias else None, geometry))
 
 
@@ -113,9 +111,7 @@ def modulated_deform_conv_backward(
         deformable_group: Groups of channels that share offsets and masks.
         with_bias: Whether there is a bias.
     """
-    geometry = Geometry(
-        (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group
-    )
+    geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     gradients = convolve_backward(grad_output, input, weight, offset, mask, geometry)
     grad_input += gradients.input.to(grad_input.dtype)
     grad_weight += gradients.weight.to(grad_weight.dtype)

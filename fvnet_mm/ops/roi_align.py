@@ -212,8 +212,6 @@ def _bilinear(pixels: Tensor, image: Tensor, y: Tensor, x: Tensor, height: int, 
     total = None
     for row, row_weight in _neighbours(y[:, :, None, :, None], height):
         for column, column_weight in _neighbours(x[:, None, :, None, :], width):
-            weighted = pixels[(first_row + row) * width + column].mul_(
-                (row_weight * column_weight).unsqueeze(-1)
-            )
+            weighted = pixels[(first_row + row) * width + column].mul_((row_weight * column_weight).unsqueeze(-1))
             total = weighted if total is None else total.add_(weighted)
     return total

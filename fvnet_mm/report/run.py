@@ -30,7 +30,7 @@ def report(result: RunResult) -> None:
 def closing_lines(result: RunResult, pictures: list[Path]) -> str:
     """What came out of a run, where its files are, and what to type next."""
     lines = [
-        (f"after {epochs} epochs" if result.next_command else "metrics", format_metrics(metrics))
+        (_when(epochs) if result.next_command else "metrics", format_metrics(metrics))
         for epochs, metrics in _first_and_last(result)
     ]
     lines.append(("checkpoint", str(result.checkpoint)))
@@ -39,6 +39,10 @@ def closing_lines(result: RunResult, pictures: list[Path]) -> str:
     if result.next_command:
         lines.append(("next", result.next_command))
     return "\n".join(["", *(f"  {label:<16}{text}" for label, text in lines)])
+
+
+def _when(epochs: int) -> str:
+    return f"after {epochs} epoch{'s' * (epochs != 1)}" if epochs else "untrained"
 
 
 def format_metrics(metrics: dict[str, float]) -> str:

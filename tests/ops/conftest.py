@@ -13,9 +13,7 @@ from fvnet_mm.ops import has_compiled_ops
 @pytest.fixture(scope="session", autouse=True)
 def require_fallback() -> None:
     if has_compiled_ops():
-        pytest.skip(
-            "compiled mmcv is installed, and the operators under test stand in for it only where it is not"
-        )
+        pytest.skip("compiled mmcv is installed, and the operators under test stand in for it only where it is not")
 
 
 @pytest.fixture(scope="session")

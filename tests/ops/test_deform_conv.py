@@ -32,9 +32,7 @@ class Layer:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         weight = random(6, 4 // self.groups, *self.kernel)
-        size = F.conv2d(torch.zeros(1, 4, 7, 8), torch.zeros(1, 4, *self.kernel), None, *self.placing).shape[
-            2:
-        ]
+        size = F.conv2d(torch.zeros(1, 4, 7, 8), torch.zeros(1, 4, *self.kernel), None, *self.placing).shape[2:]
         elements = self.deform_groups * self.kernel[0] * self.kernel[1]
         return {
             "input": random(2, 4, 7, 8),
@@ -54,9 +52,7 @@ LAYERS = [
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=["plain", "uneven", "groups", "pointwise"])
 
 
-def reference(
-    layer: Layer, input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None
-) -> Tensor:
+def reference(layer: Layer, input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Deformable convolution from grid_sample, one kernel element at a time, differentiable in everything."""
     images, _, height, width = input.shape
     out_height, out_width = offset.shape[2:]
@@ -94,9 +90,7 @@ def test_output_and_gradients_equal_the_reference(layer: Layer) -> None:
     output.square().sum().backward()
     expected.square().sum().backward()
     for name, tensor in ours.items():
-        torch.testing.assert_close(
-            tensor.grad, theirs[name].grad, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(tensor.grad, theirs[name].grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @every_layer
@@ -114,9 +108,7 @@ def test_modulated_output_and_gradients_equal_the_reference(layer: Layer, with_b
     expected.square().sum().backward()
     for name, tensor in ours.items():
         if tensor is not None:
-            torch.testing.assert_close(
-                tensor.grad, theirs[name].grad, msg=lambda text, name=name: f"{name}: {text}"
-            )
+            torch.testing.assert_close(tensor.grad, theirs[name].grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @every_layer

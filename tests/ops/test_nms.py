@@ -112,9 +112,7 @@ def test_nms_survivors_keep_apart_and_the_rest_overlap_a_better_one(seed: int, t
 
 @settings(max_examples=50, deadline=None)
 @given(scored_boxes(), st.integers(1, 4), st.sampled_from(THRESHOLDS))
-def test_batched_nms_treats_classes_independently(
-    scene: tuple[Tensor, Tensor], classes: int, threshold: float
-) -> None:
+def test_batched_nms_treats_classes_independently(scene: tuple[Tensor, Tensor], classes: int, threshold: float) -> None:
     boxes, scores = scene
     if len(boxes) == 0:
         return
@@ -244,9 +242,7 @@ def test_softnms_refuses_an_unknown_method() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(scored_boxes(), st.sampled_from(THRESHOLDS))
-def test_nms_match_groups_by_the_first_kept_box_that_overlaps(
-    scene: tuple[Tensor, Tensor], threshold: float
-) -> None:
+def test_nms_match_groups_by_the_first_kept_box_that_overlaps(scene: tuple[Tensor, Tensor], threshold: float) -> None:
     boxes, scores = scene
     groups = nms_match(torch.cat([boxes, scores[:, None]], dim=1), threshold)
     kept = naive_nms(boxes.double().numpy(), scores.numpy(), threshold, offset=0)

@@ -25,9 +25,7 @@ def test_arguments_are_those_of_the_compiled_operator(name: str) -> None:
 @pytest.mark.parametrize("name", ["nms_rotated", "ms_deform_attn_forward", "carafe_forward"])
 def test_operator_not_served_raises_when_called(name: str) -> None:
     operator = getattr(_ext, name)
-    with pytest.raises(
-        NotImplementedError, match=rf"'{name}' needs compiled mmcv.*wheel.*build mmcv from source"
-    ):
+    with pytest.raises(NotImplementedError, match=rf"'{name}' needs compiled mmcv.*wheel.*build mmcv from source"):
         operator(torch.zeros(1), mode=0)
 
 

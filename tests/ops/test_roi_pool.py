@@ -58,9 +58,7 @@ def test_equals_the_definition(rois: list[tuple[float, ...]], bins: tuple[int, i
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 1), st.integers(0, 10), st.integers(0, 8), st.integers(0, 9), st.integers(0, 9)
-        ),
+        st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(0, 8), st.integers(0, 9), st.integers(0, 9)),
         min_size=1,
         max_size=6,
     ),
@@ -84,9 +82,7 @@ ROIS = [
 
 def test_gradient() -> None:
     rois = torch.tensor(ROIS, dtype=torch.float64)
-    assert gradcheck(
-        lambda x: roi_pool(x, rois, (3, 2), 0.25), feature_maps()[:, :1].clone().requires_grad_()
-    )
+    assert gradcheck(lambda x: roi_pool(x, rois, (3, 2), 0.25), feature_maps()[:, :1].clone().requires_grad_())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

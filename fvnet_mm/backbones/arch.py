@@ -1,0 +1,71 @@
+"""What tells one FVNet from another, and the checks of what a user writes about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+STRIDES = (4, 8, 16, 32)
+"""Stride of each stage's output, in pixels of the image."""
+
+MIN_SIZE = STRIDES[-1]
+"""Smallest height and width of an image, in pixels."""
+
+
+@dataclass(frozen=True)
+class FVNetArch:
+    """What tells one FVNet from another; every tuple has one entry a stage.
+
+    Attributes:
+        channels: Channels of the stages.
+        depths: Number of blocks.
+        expansions: Hidden channels of the feed-forwards per channel.
+        phases: Reaches of the phases of a block, fast to slow, each a :class:`~.mpfb.Phase` or such a pair.
+    """
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    expansions: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0)
+    phases: tuple[tuple[tuple[int, int], ...], ...] = (((3, 1), (3, 2)),) * 4
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, tuple) or len(value) != len(STRIDES):
+                raise ValueError(
+                    f"arch['{field.name}'] must have one entry for each of the {len(STRIDES)} stages, but is {value}."
+                )
+        if min(self.channels) < 2 or min(self.depths) < 1 or min(self.expansions) <= 0:
+            raise ValueError(
+                "arch must have at least 2 channels, 1 block and a positive expansion in every stage, but has"
+                f" channels {self.channels}, depths {self.depths} and expansions {self.expansions}."
+            )
+        for stage, channels in zip(self.phases, self.channels, strict=True):
+            if not 0 < len(stage) <= channels:
+                raise ValueError(
+                    f"arch['phases'] must have 1 to {channels} phases in a stage of {channels} channels, "
+                    f"but has {len(stage)}."
+                )
+            for phase in stage:
+                if len(phase) != 2 or min(phase) < 1 or phase[0] % 2 == 0 or phase[1] & (phase[1] - 1):
+                    raise ValueError(
+                        "arch['phases'] holds (kernel_size, grid) pairs of an odd number and a power of two, but one"
+                        f" is {phase}."
+                    )
+
+
+def checked_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
+    """``out_indices`` as a tuple, or a ValueError that says what is allowed."""
+    indices = tuple(out_indices)
+    valid = all(i in range(len(STRIDES)) for i in indices)
+    if not indices or not valid or list(indices) != sorted(set(indices)):
+        raise ValueError(
+            f"out_indices must be stage numbers from 0 to {len(STRIDES) - 1} in ascending order, each once, "
+            f"but is {indices}."
+        )
+    return indices
+
+
+def as_tuple(value: object) -> object:
+    """Nested lists, as configs hold them, as nested tuples."""
+    return tuple(as_tuple(v) for v in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,138 @@
+"""Fluid Temporal Flow Unit: a liquid time-constant neuron at every position and channel, solved exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv_norm import ConvNorm
+
+
+def closed_form_step(h: Tensor, a: Tensor, f: Tensor, tau: Tensor | float, dt: Tensor | float = 1.0) -> Tensor:
+    """Moves the state of a liquid time-constant neuron by ``dt``, exactly, while its input is held.
+
+    The neuron obeys (Hasani et al., *Liquid Time-constant Networks*, AAAI 2021, equation 1)::
+
+        dh/dt = -(1/tau + f) * h + f * a
+
+    With ``f`` and ``a`` constant over the step (zero-order hold) the equation is linear and its solution is::
+
+        lam = 1/tau + f        h* = f * a / lam        h(t + dt) = h* + (h(t) - h*) * exp(-dt * lam)
+
+    so nothing is iterated or approximated. The result is a convex combination of ``h``, ``a`` and 0: it never
+    exceeds ``max(|h|, |a|)``, whatever the step.
+
+    All arguments broadcast against each other, as in ``(N, C, H, W)`` features with ``(C, 1, 1)`` constants.
+    Time has no unit of its own: only the ratios of ``dt``, ``tau`` and ``1 / f`` matter.
+
+    Args:
+        h: State at the start of the step.
+        a: Attractor, the value that the input pulls the state to.
+        f: Conductance of the input, ``f >= 0``: the rate at which it pulls.
+        tau: Time constant of the leak, ``tau > 0``; ``math.inf`` is no leak.
+        dt: Length of the step, ``dt >= 0``; 0 is the identity and ``math.inf`` gives the equilibrium ``h*``.
+
+    Returns:
+        State at the end of the step, in the dtype of ``h``. Half-precision inputs are computed in float32.
+
+    Raises:
+        ValueError: ``tau`` or ``dt`` is a number outside its range. Tensors are not checked, because that
+            would make a GPU wait.
+    """
+    if isinstance(tau, (int, float)) and not tau > 0:
+        raise ValueError(f"tau must be greater than 0, but is {tau}.")
+    if isinstance(dt, (int, float)) and not dt >= 0:
+        raise ValueError(f"dt must be 0 or greater, but is {dt}.")
+    dtype = torch.promote_types(torch.promote_types(h.dtype, a.dtype), f.dtype)
+    dtype = torch.promote_types(dtype, torch.float32)
+    limits = torch.finfo(dtype)
+    state, attractor, conductance = h.to(dtype), a.to(dtype), f.to(dtype)
+    leak = tau.to(dtype).reciprocal() if isinstance(tau, Tensor) else 1.0 / tau
+    step = dt.to(dtype).clamp(max=limits.max) if isinstance(dt, Tensor) else min(dt, limits.max)
+    # The smallest normal number keeps the division defined where neither leak nor input moves the state;
+    # a finite step keeps the gradient defined where the exponential has reached 0.
+    rate = conductance + (leak + limits.tiny)
+    equilibrium = conductance / rate * attractor
+    return torch.lerp(equilibrium, state, torch.exp(rate * -step)).to(h.dtype)
+
+
+class FTFU(nn.Module):
+    """Fluid Temporal Flow Unit: (N, C, H, W) -> (N, C, H, W).
+
+    The feature map is the state ``x`` of one liquid time-constant neuron per position and channel. Its
+    neighbourhood sets where the state flows and how fast::
+
+        a = x + attractor(x)              depthwise convolution
+        f = softplus(conductance(x))      depthwise convolution
+        y = closed_form_step(x, a, f, tau, dt)
+
+    The attractor is an offset from the state, so that the leak is the only thing that forgets.
+
+    Args:
+        channels: Number of channels C.
+        kernel_size: Odd side of the attractor's kernel, in pixels.
+        conductance_kernel_size: Odd side of the conductance's kernel, in pixels.
+        tau: Initial time constants of the first and the last channel, a geometric ladder in between, in units
+            of ``dt = 1``.
+        dt: Length of the step.
+        norm_cfg: Norm behind each convolution.
+
+    Raises:
+        ValueError: ``tau`` is out of range.
+
+    Attributes:
+        log_tau: Learnable logarithm of the time constants, (C,). One-dimensional like biases and norms, so
+            that ``paramwise_cfg=dict(flat_decay_mult=0.0)`` keeps them all from weight decay.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        *,
+        conductance_kernel_size: int = 3,
+        tau: Sequence[float] = (1.0, 16.0),
+        dt: float = 1.0,
+        norm_cfg: dict,
+    ) -> None:
+        super().__init__()
+        fast, slow = checked_tau(tau)
+        self.dt = dt
+        self.log_tau = nn.Parameter(torch.linspace(math.log(fast), math.log(slow), channels))
+        self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
+        self.conductance = ConvNorm(channels, channels, conductance_kernel_size, groups=channels, norm_cfg=norm_cfg)
+
+    @property
+    def tau(self) -> Tensor:
+        """Time constants of the leak, (C, 1, 1)."""
+        return self.log_tau.exp().view(-1, 1, 1)
+
+    def conductances(self, x: Tensor) -> Tensor:
+        """Rate ``f >= 0`` at which the input pulls the state, (N, C, H, W), at least in float32."""
+        z = self.conductance(x)
+        return F.softplus(z.to(torch.promote_types(z.dtype, torch.float32)))
+
+    def effective_time_constant(self, x: Tensor) -> Tensor:
+        """Time in which a difference from equilibrium shrinks by e: tau / (1 + tau * f), (N, C, H, W).
+
+        Small where the unit flows fast: a map of what the input makes it react to.
+        """
+        tau = self.tau
+        return tau / (1.0 + tau * self.conductances(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return closed_form_step(x, x + self.attractor(x), self.conductances(x), self.tau, self.dt)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.log_tau.numel()}, dt={self.dt}"
+
+
+def checked_tau(tau: Sequence[float]) -> tuple[float, float]:
+    """Fastest and slowest of a ladder of time constants, or a ValueError that says what is allowed."""
+    if len(tau) != 2 or not 0 < tau[0] <= tau[1] < math.inf:
+        raise ValueError(f"tau must be two finite numbers above 0, the faster first, but is {tuple(tau)}.")
+    return tau[0], tau[1]

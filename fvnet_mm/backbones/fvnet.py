@@ -1,0 +1,252 @@
+"""FVNet: a pyramid of Multi-Phase Fluid Blocks."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import ClassVar
+
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices
+from .conv_norm import fuse_conv_norms
+from .mpfb import MPFB, Phase
+from .stage import Downsample, Stage, Stem
+
+NORM_CFG = dict(type="BN", requires_grad=True)
+ACT_CFG = dict(type="GELU")
+
+
+@MODELS.register_module()
+class FVNet(BaseModule):
+    """FVNet, a lightweight trunk of liquid time-constant neurons.
+
+    A convolutional stem to stride 4 and four stages of :class:`~.mpfb.MPFB` at strides 4, 8, 16 and 32. The
+    last block of each requested stage, normed, is an output. ``docs/architecture.md`` says which parts are the
+    paper's (*FVNet: Harnessing Liquid Neural Dynamics for Lightweight Visual Representation*, AAAI 2026) and
+    which are choices made here.
+
+    Stages behind the last requested one are not built, and output norms exist for requested stages only, so
+    every trainable parameter gets a gradient. Parameters that should not decay (time constants, layer scales,
+    norms, biases) are the one-dimensional ones: ``paramwise_cfg=dict(flat_decay_mult=0.0)`` spares them.
+
+    Args:
+        arch: Name of an entry of :attr:`arch_settings`, or a dict of the fields of :class:`FVNetArch`.
+        out_indices: Stages (0 to 3) to return, in ascending order.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages. Frozen parts are
+            in eval mode and need no gradient. Output norms stay trainable.
+        norm_eval: Keep norms in eval mode while training (fixed running statistics).
+        with_cp: Keep only the inputs of blocks and compute the rest again in the backward pass.
+        in_channels: Channels of the image.
+        drop_path_rate: Probability of dropping the last block's residual branches; it rises linearly from 0.
+        layer_scale: Initial layer scale of every residual branch.
+        tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step.
+        norm_cfg: Norm layers. Batch norms can be folded by :meth:`fuse`.
+        act_cfg: Activation of the stem and of the feed-forwards.
+        init_cfg: As in :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: An argument is outside what it allows.
+
+    Example:
+        >>> import torch
+        >>> from fvnet_mm.backbones import FVNet
+        >>> trunk = FVNet('s', out_indices=(1, 2, 3)).eval()
+        >>> for level in trunk(torch.rand(1, 3, 224, 224)):
+        ...     print(tuple(level.shape))
+        (1, 128, 28, 28)
+        (1, 224, 14, 14)
+        (1, 448, 7, 7)
+    """
+
+    arch_settings: ClassVar[dict[str, FVNetArch]] = {
+        "t": FVNetArch(channels=(32, 64, 160, 320), depths=(2, 2, 9, 3)),
+        "s": FVNetArch(channels=(64, 128, 224, 448), depths=(1, 2, 9, 3)),
+        "m": FVNetArch(channels=(64, 128, 288, 512), depths=(2, 2, 11, 3)),
+        "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Sequence] = "s",
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        layer_scale: float = 0.5,
+        tau: Sequence[float] = (1.0, 16.0),
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.arch = self.get_arch(arch)
+        self.out_indices = checked_out_indices(out_indices)
+        num_stages = self.out_indices[-1] + 1
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f"frozen_stages must be from -1 (nothing) to {num_stages} (the stem and all {num_stages} "
+                f"stages that out_indices={self.out_indices} needs), but is {frozen_stages}."
+            )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate must be at least 0 and less than 1, but is {drop_path_rate}.")
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        self.stem = Stem(in_channels, self.arch.channels[0], norm_cfg=norm_cfg, act_cfg=act_cfg)
+        last_block = max(sum(self.arch.depths) - 1, 1)
+        drop_paths = (drop_path_rate * block / last_block for block in itertools.count())
+        self.stages = nn.ModuleList()
+        for i in range(num_stages):
+            channels = self.arch.channels[i]
+            downsample = Downsample(self.arch.channels[i - 1], channels, norm_cfg=norm_cfg) if i > 0 else nn.Identity()
+            blocks = [
+                MPFB(
+                    channels,
+                    [Phase(*phase) for phase in self.arch.phases[i]],
+                    expansion=self.arch.expansions[i],
+                    tau=tau,
+                    drop_path=next(drop_paths),
+                    layer_scale=layer_scale,
+                    norm_cfg=norm_cfg,
+                    act_cfg=act_cfg,
+                )
+                for _ in range(self.arch.depths[i])
+            ]
+            self.stages.append(Stage(downsample, blocks, with_cp))
+        for i in self.out_indices:
+            self.add_module(f"norm{i}", build_norm_layer(norm_cfg, self.arch.channels[i])[1])
+        self._freeze_stages()
+
+    @classmethod
+    def get_arch(cls, arch: str | Mapping[str, Sequence]) -> FVNetArch:
+        """Settings of an architecture, by name or from a dict, without building it.
+
+        Raises:
+            ValueError: No such name, or a dict with missing, unknown or wrong entries.
+        """
+        if isinstance(arch, str):
+            if arch not in cls.arch_settings:
+                raise ValueError(f"arch '{arch}' does not exist; choose one of {', '.join(cls.arch_settings)}.")
+            return cls.arch_settings[arch]
+        names = [field.name for field in fields(FVNetArch)]
+        required = names[:2]
+        if not isinstance(arch, Mapping) or not set(required) <= set(arch) <= set(names):
+            given = list(arch) if isinstance(arch, Mapping) else arch
+            raise ValueError(
+                f"arch must be one of {', '.join(cls.arch_settings)} or a dict with the keys {required} and any "
+                f"of {names[2:]}, but it is given {given}."
+            )
+        return FVNetArch(**{name: as_tuple(value) for name, value in arch.items()})
+
+    @classmethod
+    def stage_channels(
+        cls, arch: str | Mapping[str, Sequence], out_indices: Sequence[int] = (0, 1, 2, 3)
+    ) -> tuple[int, ...]:
+        """Channels of the stages ``out_indices`` without building anything: for necks in configs."""
+        return tuple(cls.get_arch(arch).channels[i] for i in checked_out_indices(out_indices))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the outputs."""
+        return tuple(self.arch.channels[i] for i in self.out_indices)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the outputs, in pixels of the image."""
+        return tuple(STRIDES[i] for i in self.out_indices)
+
+    def stage_outputs(self, x: Tensor, num_stages: int | None = None) -> list[Tensor]:
+        """Outputs of the first ``num_stages`` stages, or of all that are built, before the output norms.
+
+        Args:
+            x: Images, (N, in_channels, H, W), H and W at least 32.
+            num_stages: How many stages to compute.
+
+        Raises:
+            ValueError: The image is too small.
+        """
+        if min(x.shape[-2:]) < MIN_SIZE:
+            raise ValueError(
+                f"FVNet needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, but got "
+                f"{x.shape[-2]}x{x.shape[-1]}; resize or pad them."
+            )
+        x = self.stem(x)
+        outputs = []
+        for stage in self.stages[:num_stages]:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Computes the requested levels of the pyramid.
+
+        Args:
+            x: Images, (N, in_channels, H, W), H and W at least 32.
+
+        Returns:
+            One (N, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) tensor per requested stage.
+
+        Raises:
+            ValueError: The image is too small.
+        """
+        outputs = self.stage_outputs(x)
+        return tuple(getattr(self, f"norm{i}")(outputs[i]) for i in self.out_indices)
+
+    def train(self, mode: bool = True) -> FVNet:
+        """Sets the mode, keeping frozen stages (and with ``norm_eval`` all norms) in eval mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def fuse(self) -> FVNet:
+        """A copy for inference with every batch norm that follows a convolution folded into it.
+
+        Same outputs in eval mode, up to rounding, in fewer passes. The output norms follow a sum and stay.
+        The copy is in eval mode, has no trainable parameters, and its state dict is not this network's.
+        """
+        fused = copy.deepcopy(self).eval()
+        fuse_conv_norms(fused)
+        return fused.requires_grad_(False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter, for the layer-wise learning-rate decay of mmpretrain.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: What comes before this network's names, such as ``'backbone.'``.
+
+        Returns:
+            Depth (0 for the stem, one more per block, the greatest for output norms and everything behind the
+            trunk) and number of depths.
+        """
+        depths = [len(stage.blocks) for stage in self.stages]
+        num_layers = sum(depths) + 2
+        parts = param_name.removeprefix(prefix).split(".")
+        if param_name.startswith(prefix) and parts[0] == "stem":
+            return 0, num_layers
+        if param_name.startswith(prefix) and parts[0] == "stages":
+            stage = int(parts[1])
+            block = int(parts[3]) if parts[2] == "blocks" else 0
+            return sum(depths[:stage]) + block + 1, num_layers
+        return num_layers - 1, num_layers
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        return [] if self.frozen_stages < 0 else [self.stem, *self.stages[: self.frozen_stages]]
+
+    def _freeze_stages(self) -> None:
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)

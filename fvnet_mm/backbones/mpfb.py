@@ -1,0 +1,135 @@
+"""Multi-Phase Fluid Block: FTFUs of several time scales and reaches in parallel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from .conv_norm import ConvNorm
+from .ftfu import FTFU, checked_tau
+
+
+class Phase(NamedTuple):
+    """Spatial reach of one phase of a block.
+
+    Attributes:
+        kernel_size: Odd side of the attractor's kernel, in cells of the phase's grid.
+        grid: Side of a cell, in pixels of the feature map, a power of two: 1 for the feature map itself.
+    """
+
+    kernel_size: int
+    grid: int = 1
+
+
+class FluidPhase(nn.Module):
+    """An FTFU that flows on its own grid: (N, C, H, W) -> (N, C, H, W).
+
+    On a coarse grid the unit sees averages over the grid's cells, and every pixel moves by what its cell
+    moved: the phase reaches further and costs ``1 / grid**2``, and no detail is lost.
+    """
+
+    def __init__(self, ftfu: FTFU, grid: int = 1) -> None:
+        super().__init__()
+        self.ftfu = ftfu
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.grid == 1:
+            return self.ftfu(x)
+        cells = F.avg_pool2d(x, self.grid, ceil_mode=True, count_include_pad=False)
+        height, width = x.shape[-2:]
+        # By a factor, not to a size: only that maps every pixel to its own cell where the last one is cut off.
+        change = F.interpolate(self.ftfu(cells) - cells, scale_factor=float(self.grid))
+        return x + change[..., :height, :width]
+
+    def extra_repr(self) -> str:
+        return f"grid={self.grid}"
+
+
+class FeedForward(nn.Sequential):
+    """Pointwise expansion, activation, pointwise projection: (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, expansion: float, *, norm_cfg: dict, act_cfg: dict, layer_scale: float) -> None:
+        super().__init__()
+        hidden = round(channels * expansion)
+        self.expand = ConvNorm(channels, hidden, norm_cfg=norm_cfg)
+        self.act = build_activation_layer(act_cfg)
+        self.project = ConvNorm(hidden, channels, norm_cfg=norm_cfg, norm_weight=layer_scale)
+
+
+class MPFB(nn.Module):
+    """Multi-Phase Fluid Block: (N, C, H, W) -> (N, C, H, W).
+
+    The channels are split into phases, fast to slow. Each is an :class:`~.ftfu.FTFU` with its own section of
+    one geometric ladder of time constants and its own reach; a pointwise convolution mixes them, and a
+    pointwise feed-forward follows, both on residual branches::
+
+        x = x + mix(concat(phase_1(x_1), ..., phase_P(x_P)))
+        x = x + feed_forward(x)
+
+    The weight of the last norm of each branch is its layer scale.
+
+    Args:
+        channels: Number of channels C, at least one per phase.
+        phases: Reach of each phase, fast to slow.
+        expansion: Hidden channels of the feed-forward per channel.
+        tau: Initial time constants of the fastest and the slowest channel.
+        drop_path: Probability of dropping a residual branch for a sample in training.
+        layer_scale: Initial layer scale of both branches.
+        norm_cfg: Norm behind each convolution.
+        act_cfg: Activation of the feed-forward.
+
+    Raises:
+        ValueError: There are no phases or more than channels, or ``tau`` is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        phases: Sequence[Phase],
+        *,
+        expansion: float = 2.0,
+        tau: Sequence[float] = (1.0, 16.0),
+        drop_path: float = 0.0,
+        layer_scale: float = 0.5,
+        norm_cfg: dict,
+        act_cfg: dict,
+    ) -> None:
+        super().__init__()
+        if not 0 < len(phases) <= channels:
+            raise ValueError(f"a block of {channels} channels can have 1 to {channels} phases, not {len(phases)}.")
+        self.widths = phase_widths(channels, len(phases))
+        fast, slow = checked_tau(tau)
+        log_fast, log_slow = math.log(fast), math.log(slow)
+        rungs = [math.exp(log_fast + (log_slow - log_fast) * p / len(phases)) for p in range(len(phases) + 1)]
+        self.phases = nn.ModuleList(
+            FluidPhase(
+                FTFU(width, phase.kernel_size, tau=(rungs[p], rungs[p + 1]), norm_cfg=norm_cfg),
+                grid=phase.grid,
+            )
+            for p, (width, phase) in enumerate(zip(self.widths, phases, strict=True))
+        )
+        self.mix = ConvNorm(channels, channels, norm_cfg=norm_cfg, norm_weight=layer_scale)
+        self.feed_forward = FeedForward(
+            channels, expansion, norm_cfg=norm_cfg, act_cfg=act_cfg, layer_scale=layer_scale
+        )
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        flows = [phase(part) for phase, part in zip(self.phases, x.split(self.widths, dim=1), strict=True)]
+        x = x + self.drop_path(self.mix(torch.cat(flows, dim=1)))
+        return x + self.drop_path(self.feed_forward(x))
+
+
+def phase_widths(channels: int, phases: int) -> list[int]:
+    """Channels of each phase: equal shares in multiples of 16, which SIMD likes; the last takes the rest."""
+    unit = 16 if channels >= 16 * phases else 1
+    width = channels // phases // unit * unit
+    return [width] * (phases - 1) + [channels - width * (phases - 1)]

@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -20,6 +21,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(skip)
+
+
+class Bomb:
+    """Unpickles by running a command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.fixture
+def bomb() -> Callable[[str], object]:
+    """Makes an object that runs a shell command when it is unpickled by the book."""
+    return Bomb
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.test_checkpoint import Bomb
-
 Run = Callable[..., int]
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
 
@@ -87,8 +85,10 @@ def test_truncated_checkpoint(refused: Callable[..., str], data: Path, tmp_path:
     assert "cut.pth is cut short" in refused("test", path, "--data", data)
 
 
-def test_checkpoint_with_code(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": Bomb(f"touch {tmp_path}/ran")}, tmp_path / "bomb.pth")
+def test_checkpoint_with_code(
+    refused: Callable[..., str], bomb: Callable[[str], object], data: Path, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": bomb(f"touch {tmp_path}/ran")}, tmp_path / "bomb.pth")
     assert "system" in refused("test", tmp_path / "bomb.pth", "--data", data)
     assert not (tmp_path / "ran").exists()
 

@@ -1,5 +1,6 @@
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,6 @@ from fvnet_mm.engine.checkpoint import (
     read_checkpoint,
 )
 from fvnet_mm.errors import UserError
-
-
-class Bomb:
-    """Unpickles by running a command."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (self.command,)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +45,15 @@ def test_numpy_values_are_read(value: np.generic, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["zip", "legacy", "pickle"])
-def test_code_in_a_checkpoint_is_refused_and_not_run(protocol: str, tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_refused_and_not_run(
+    protocol: str, bomb: Callable[[str], object], tmp_path: Path
+) -> None:
     path, proof = tmp_path / "a.pth", tmp_path / "ran"
-    bomb = {"state_dict": Bomb(f"touch {proof}")}
+    content = {"state_dict": bomb(f"touch {proof}")}
     if protocol == "pickle":
-        path.write_bytes(pickle.dumps(bomb))
+        path.write_bytes(pickle.dumps(content))
     else:
-        torch.save(bomb, path, _use_new_zipfile_serialization=protocol == "zip")
+        torch.save(content, path, _use_new_zipfile_serialization=protocol == "zip")
     with pytest.raises(UserError, match=r"a\.pth"):
         read_checkpoint(path)
     with pytest.raises(UserError):  # and through mmengine's own door

@@ -7,6 +7,7 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
         default=[],
         help="override settings of the config, e.g. optim_wrapper.optimizer.lr=2e-4 model.neck.num_outs=4",
     )
-    parser.add_argument("--seed", type=int, help="seed of every random generator (default: the config's)")
+    parser.add_argument("--seed", type=_seed, help="seed of every random generator (default: the config's)")
     parser.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
@@ -59,30 +60,41 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
 
 
 def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
-    """The command line that tests what a command line of ``tools/train.py`` has trained."""
-    words = ["python", "tools/test.py", str(arguments.config), str(checkpoint)]
-    if arguments.demo:
-        words.append("--demo")
-    for flag, value in (
-        ("--data", arguments.data),
-        ("--backbone", arguments.backbone),
-        ("--work-dir", arguments.work_dir),
-    ):
-        words += [flag, str(value)] if value else []
-    words += ["--cfg-options", *arguments.cfg_options] if arguments.cfg_options else []
-    return shlex.join(words)
+    """The command line that tests what a command line of ``tools/train.py`` has trained, to be typed as it is."""
+    words = [sys.executable, Path(sys.argv[0]).with_name("test.py"), arguments.config, checkpoint]
+    for flag in ("--demo", "--skip-bad-images"):
+        words += [flag] if getattr(arguments, flag[2:].replace("-", "_")) else []
+    for flag in ("--data", "--backbone", "--work-dir"):
+        value = getattr(arguments, flag[2:].replace("-", "_"))
+        words += [flag, value] if value is not None else []
+    options = [option for option in arguments.cfg_options if not option.startswith(_TRAINING_ONLY)]
+    words += ["--cfg-options", *options] if options else []
+    return shlex.join(map(str, words))
+
+
+_TRAINING_ONLY = ("train_", "optim_wrapper", "param_scheduler", "auto_scale_lr", "default_hooks", "load_from")
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {2**32 - 1}, not {text}")
+    return value
 
 
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parses the command line, runs ``main`` and turns a user's mistake into one sentence and exit status 2."""
     arguments = parser.parse_args()
+    # mmengine imports it in several places, and each says so; setup.py pins the setuptools that still has it.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     try:
         main(arguments)
     except UserError as error:
         sys.exit(_complain(str(error)))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        resumable = hasattr(arguments, "resume")
+        print("\ninterrupted" + "; --resume goes on from the last finished epoch" * resumable, file=sys.stderr)
         sys.exit(130)
 
 

@@ -6,7 +6,7 @@ python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --
 
 import argparse
 
-from fvnet_mm.cli import run_tool, tool_parser
+from fvnet_mm.cli import run_tool, test_command, tool_parser
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -39,7 +39,8 @@ def main(arguments: argparse.Namespace) -> None:
     from fvnet_mm.engine.session import train
     from fvnet_mm.report.run import report
 
-    report(train(arguments))
+    result = train(arguments)
+    report(result, next_command=test_command(arguments, result.checkpoint))
 
 
 if __name__ == "__main__":

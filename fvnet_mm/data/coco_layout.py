@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +26,18 @@ class CocoFolder:
     """A data set in COCO's layout.
 
     ``classes`` stand in the order of the annotation files' ``categories``. That is the order that mmdet gives
-    the labels, whatever the categories' ids are.
+    the labels, whatever the categories' ids are. ``train`` is None where only the validation split was asked for.
     """
 
     root: Path
     classes: tuple[str, ...]
-    train: CocoSplit
+    train: CocoSplit | None
     val: CocoSplit
 
 
-def find_coco(root: Path, documents: CocoDocuments | None = None) -> CocoFolder:
+def find_coco(
+    root: Path, documents: CocoDocuments | None = None, names: Sequence[str] = ("train", "val")
+) -> CocoFolder:
     """Find the annotation files and image folders of a data set in COCO's layout.
 
     The annotations are ``annotations/instances_train*.json`` and ``instances_val*.json``; the images are
@@ -44,6 +46,7 @@ def find_coco(root: Path, documents: CocoDocuments | None = None) -> CocoFolder:
     Args:
         root: folder of the data set.
         documents: reads the annotation files; pass it where others read them too.
+        names: the splits to look for: both, or ``("val",)`` for a test.
 
     Raises:
         UserError: a part is missing or ambiguous, an annotation file has a wrong form, a category's name is
@@ -56,21 +59,20 @@ def find_coco(root: Path, documents: CocoDocuments | None = None) -> CocoFolder:
             f"the data folder {root} does not exist; it is to hold annotations/instances_train*.json,"
             " annotations/instances_val*.json and the images that they name."
         )
-    files = {name: _annotation_file(root, name) for name in ("train", "val")}
+    files = {name: _annotation_file(root, name) for name in names}
     read = {name: documents.read(file) for name, file in files.items()}
     classes = {name: _class_names(document) for name, document in read.items()}
-    _check_same_classes(files, classes)
+    if "train" in files:
+        _check_same_classes(files, classes)
     splits = {
-        name: CocoSplit(
-            name,
-            files[name],
-            _image_dir(root, name, document),
-            len(document.images),
-            len(document.annotations),
-        )
-        for name, document in read.items()
+        name: as_split(name, files[name], _image_dir(root, name, document), document) for name, document in read.items()
     }
-    return CocoFolder(root, classes["train"], splits["train"], splits["val"])
+    return CocoFolder(root, classes["val"], splits.get("train"), splits["val"])
+
+
+def as_split(name: str, annotation_file: Path, image_dir: Path, document: CocoDocument) -> CocoSplit:
+    """Describe a split whose files are known."""
+    return CocoSplit(name, annotation_file, image_dir, len(document.images), len(document.annotations))
 
 
 def _annotation_file(root: Path, split: str) -> Path:

@@ -1,5 +1,6 @@
 """The effective batch: what the optimizer sees per step, held at what the recipe was tuned for."""
 
+import math
 from dataclasses import dataclass
 
 from mmengine.config import Config
@@ -18,6 +19,9 @@ class BatchPlan:
         tuned: The batch that the config's learning rate was tuned for, or None where it does not say.
         learning_rate: The rate that the config gives.
         scale_learning_rate: Whether the rate follows the batch (linear rule) instead of the batch the recipe.
+        steps_per_epoch: Optimizer steps in an epoch.
+        warm_up_steps: Optimizer steps until the learning rate is reached.
+        steps: Optimizer steps of the whole run, or None where the schedule does not say.
     """
 
     per_device: int
@@ -26,11 +30,25 @@ class BatchPlan:
     tuned: int | None
     learning_rate: float
     scale_learning_rate: bool
+    steps_per_epoch: int
+    warm_up_steps: int
+    steps: int | None
 
     @property
     def effective(self) -> int:
         """Images per optimizer step."""
         return self.per_device * self.world_size * self.accumulation
+
+    @property
+    def warning(self) -> str | None:
+        """What keeps the recipe from working on so small a data set, or None."""
+        if self.steps is None or self.warm_up_steps * 5 <= self.steps:
+            return None
+        return (
+            f"the warm-up takes {self.warm_up_steps} of the run's {self.steps} optimizer steps, so the learning rate "
+            "is hardly reached; on a small data set train longer (train_cfg.max_epochs) or warm up for less "
+            f"(param_scheduler.0.end={max(self.steps // 20, 1)})"
+        )
 
     def __str__(self) -> str:
         parts = f"{self.per_device} images x {self.world_size} device{'s' * (self.world_size > 1)}"
@@ -45,7 +63,7 @@ class BatchPlan:
         return f"{text}, NOT the tuned {self.tuned}: these results stand outside the protocol (or --auto-scale-lr)"
 
 
-def plan_batch(cfg: Config, world_size: int, auto_scale_lr: bool) -> BatchPlan:
+def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -> BatchPlan:
     """Decides on gradient accumulation and writes it, and schedules counted in optimizer steps, into ``cfg``.
 
     By default the batch follows the recipe: gradients are accumulated until the tuned batch is reached. With
@@ -53,10 +71,22 @@ def plan_batch(cfg: Config, world_size: int, auto_scale_lr: bool) -> BatchPlan:
     is kept. Whatever is counted in iterations (warm-up, the length of an iteration schedule, its intervals) was
     meant in optimizer steps and is multiplied by the accumulation.
 
+    Args:
+        cfg: Config of a training; receives ``optim_wrapper.accumulative_counts``.
+        images: Number of training images.
+        world_size: Number of processes.
+        auto_scale_lr: Whether the learning rate is to follow the batch.
+
     Raises:
-        UserError: ``auto_scale_lr`` is asked of a config that does not say which batch it was tuned for.
+        UserError: The config's batch or learning rate is no positive number, or ``auto_scale_lr`` is asked of a
+            config that does not say which batch it was tuned for.
     """
-    per_device = int(cfg.train_dataloader.batch_size)
+    per_device = cfg.train_dataloader.get("batch_size")
+    if not isinstance(per_device, int) or per_device < 1:
+        raise UserError(f"train_dataloader.batch_size must be a whole number of at least 1, not {per_device}.")
+    learning_rate = cfg.optim_wrapper.optimizer.get("lr")
+    if not isinstance(learning_rate, int | float):
+        raise UserError(f"optim_wrapper.optimizer.lr must be a number, not {learning_rate!r}.")
     tuned = cfg.get("auto_scale_lr", {}).get("base_batch_size")
     if auto_scale_lr:
         if tuned is None:
@@ -65,13 +95,28 @@ def plan_batch(cfg: Config, world_size: int, auto_scale_lr: bool) -> BatchPlan:
             )
         cfg.auto_scale_lr.enable = True
     enabled = bool(cfg.get("auto_scale_lr", {}).get("enable", False))
+    iterations = math.ceil(images / (per_device * world_size))
     accumulation = cfg.optim_wrapper.get("accumulative_counts")
     if accumulation is None:
         fits = tuned is None or enabled or per_device * world_size >= tuned
-        accumulation = 1 if fits else round(tuned / (per_device * world_size))
+        wanted = 1 if fits else round(tuned / (per_device * world_size))
+        accumulation = min(wanted, iterations)  # gradients never carry over into the next epoch
         cfg.optim_wrapper.accumulative_counts = accumulation
         _stretch_schedule(cfg, accumulation)
-    return BatchPlan(per_device, world_size, accumulation, tuned, cfg.optim_wrapper.optimizer.lr, enabled)
+    steps_per_epoch = math.ceil(iterations / accumulation)
+    epochs = cfg.train_cfg.get("max_epochs")
+    warm_ups = [s.end for s in cfg.get("param_scheduler") or [] if s.type == "LinearLR" and not s.get("by_epoch", True)]
+    return BatchPlan(
+        per_device,
+        world_size,
+        accumulation,
+        tuned,
+        learning_rate,
+        enabled,
+        steps_per_epoch,
+        warm_up_steps=max(warm_ups, default=0) // accumulation,
+        steps=epochs * steps_per_epoch if epochs else None,
+    )
 
 
 def _stretch_schedule(cfg: Config, factor: int) -> None:

@@ -74,14 +74,17 @@ def damage(path: Path) -> str | None:
     """Why a checkpoint file cannot be whole, or None if nothing speaks against it.
 
     torch writes zip archives, whose directory stands at the end and whose members carry checksums: a file
-    that was cut short or altered shows without being unpickled.
+    that was cut short or altered shows without being unpickled. Files of torch before 1.6, which tools for
+    publishing still write, are bare pickles and show nothing until they are read.
     """
-    if path.stat().st_size == 0:
-        return "is empty"
+    with path.open("rb") as file:
+        start = file.read(4)
+    if len(start) < 4:
+        return "is cut short"
+    if not start.startswith(b"PK"):
+        return None
     if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            started_as_zip = file.read(2) == b"PK"
-        return "is cut short" if started_as_zip else "is not a torch checkpoint"
+        return "is cut short"
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()
@@ -108,11 +111,14 @@ def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"Python code ({name[1]})" if name else "something other than tensors"
+        if name is None:
+            raise UserError(f"checkpoint {path} is damaged or was not written by torch.save.") from error
         raise UserError(
-            f"checkpoint {path} holds {what}, which is never run; "
+            f"checkpoint {path} holds Python code ({name[1]}), which is never run; "
             "ask its author for a file of plain tensors (a state_dict)."
         ) from error
+    except (EOFError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path} is damaged or was not written by torch.save ({error}).") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of tensors is needed.")
     meta = checkpoint.get("meta")
@@ -164,7 +170,7 @@ def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source
         complete: Whether every tensor of the model must be there.
 
     Raises:
-        UserError: ``complete`` is asked and a tensor is missing or of another shape.
+        UserError: No tensor fits, or ``complete`` is asked and one is missing or of another shape.
     """
     own = model.state_dict()
     fitting = [name for name, tensor in own.items() if name in state_dict and state_dict[name].shape == tensor.shape]
@@ -172,6 +178,8 @@ def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source
     share = sum(own[name].numel() for name in fitting) / max(total, 1)
     unused = len(state_dict.keys() - own.keys())
     counts = f"{len(fitting)} of {len(own)} tensors, {share:.1%} of the values"
+    if not fitting and not complete:
+        raise UserError(f"{source} fits none of the {len(own)} tensors of this model; it belongs to another one.")
     if complete and len(fitting) < len(own):
         missing = [name for name in own if name not in set(fitting)]
         raise UserError(

@@ -1,10 +1,13 @@
 """From a command line to one resolved config."""
 
 import argparse
+import difflib
+import os
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 
+import fvnet_mm
 from fvnet_mm.errors import UserError
 
 
@@ -19,9 +22,12 @@ def load_config(arguments: argparse.Namespace) -> Config:
     """
     cfg = _read(arguments.config, "config")
     name = arguments.config.stem
-    if arguments.backbone:
-        name = plug_backbone(cfg, arguments.backbone, arguments.config.parent / "_base_" / "backbones", name)
+    if arguments.backbone is not None:
+        name = plug_backbone(cfg, arguments.backbone, _descriptions(arguments.config), name)
     apply_overrides(cfg, arguments.cfg_options)
+    if not isinstance(cfg.get("model"), dict):
+        raise UserError(f"{arguments.config} has no model; give one of the configs, not a file that they are made of.")
+    cfg.runner_type = "SuiteRunner"
     if arguments.work_dir is not None:
         cfg.work_dir = str(arguments.work_dir)
     elif cfg.get("work_dir") is None:
@@ -31,7 +37,20 @@ def load_config(arguments: argparse.Namespace) -> Config:
     if arguments.seed is not None:
         cfg.randomness = dict(cfg.get("randomness", {}), seed=arguments.seed)
     cfg.launcher = arguments.launcher
+    _check_writable(Path(cfg.work_dir))
     return cfg
+
+
+def _descriptions(config: Path) -> Path:
+    """The folder of backbone descriptions: beside the config, else this repository's."""
+    beside = config.parent / "_base_" / "backbones"
+    return beside if beside.is_dir() else Path(fvnet_mm.__file__).parents[1] / "configs" / "_base_" / "backbones"
+
+
+def _check_writable(work_dir: Path) -> None:
+    existing = next(folder for folder in (work_dir.absolute(), *work_dir.absolute().parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"the work dir {work_dir} cannot be written; choose another with --work-dir.")
 
 
 def _read(path: Path, what: str) -> Config:
@@ -39,8 +58,11 @@ def _read(path: Path, what: str) -> Config:
         raise UserError(f"{what} file {path} does not exist; `ls configs` shows those of the suite.")
     try:
         return Config.fromfile(path)
-    except (SyntaxError, KeyError, NameError, AttributeError, OSError) as error:
+    except Exception as error:  # a config is a program of its user's
         raise UserError(f"{what} file {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+_OPTIONAL_KEYS = ("work_dir", "activation_checkpointing", "find_unused_parameters", "model_wrapper_cfg", "sync_bn")
 
 
 def apply_overrides(cfg: Config, options: list[str]) -> None:
@@ -57,10 +79,16 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
     values = parser.parse_args(["--cfg-options", *options]).cfg_options
-    try:
-        cfg.merge_from_dict(values)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--cfg-options {' '.join(options)} cannot be applied: {error}") from error
+    for key, value in values.items():
+        first = key.split(".")[0]
+        if first not in cfg and first not in _OPTIONAL_KEYS:
+            close = difflib.get_close_matches(first, [*cfg, *_OPTIONAL_KEYS], n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(cfg))}."
+            raise UserError(f"--cfg-options {key}: the config has no {first!r}; {hint}")
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise UserError(f"--cfg-options {key}={value} cannot be applied: {error}") from error
 
 
 def plug_backbone(cfg: Config, backbone: str, folder: Path, name: str) -> str:

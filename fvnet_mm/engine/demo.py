@@ -18,7 +18,16 @@ MAX_GRADIENT_NORM = 5.0
 
 def make_demo_data(work_dir: Path) -> Path:
     """Generates the demo's data set under a work dir, or finds it there."""
-    return write_coco_shapes(work_dir / "demo_data", TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE)
+    return write_coco_shapes(_data_folder(work_dir), TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE)
+
+
+def is_demo(work_dir: Path) -> bool:
+    """Whether what a work dir holds was made by a demo."""
+    return _data_folder(work_dir).is_dir()
+
+
+def _data_folder(work_dir: Path) -> Path:
+    return work_dir / "demo_data"
 
 
 def scale_down(cfg: Config) -> None:

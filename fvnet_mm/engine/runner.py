@@ -1,19 +1,27 @@
 """mmengine's runner with a quiet start, models that are checked when built, and weights that load loudly."""
 
 import difflib
+import itertools
 import logging
+import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dist import master_only
 from mmengine.logging import MMLogger, print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import MODELS, RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
 
 
 @RUNNERS.register_module()
@@ -29,31 +37,47 @@ class SuiteRunner(Runner):
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **settings: object) -> MMLogger:
         logger = super().build_logger(log_level, log_file, **settings)
-        self._quiet = _OnlyWarnings()
+        self._quiet = _Quiet()
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(self._quiet)
                 handler.addFilter(_not_about_mmengine_itself)
         return logger
 
-    def open_console(self) -> None:
-        """Lets log lines through to the console from here on."""
-        for handler in self.logger.handlers:
-            handler.removeFilter(self._quiet)
+    def announce(self, text: str) -> None:
+        """Logs a text and shows it, quiet or not."""
+        self.logger.info(text, extra={"announced": True})
 
     def build_model(self, model: nn.Module | dict[str, object]) -> nn.Module:
         return model if isinstance(model, nn.Module) else build_model(ConfigDict(model))
 
-    def train(self) -> nn.Module:
-        self.open_console()
-        return super().train()
+    def build_train_loop(self, loop: object) -> BaseLoop:
+        with building("training loop and its data"):
+            return super().build_train_loop(loop)
 
-    def val(self) -> dict[str, float]:
-        self.open_console()
-        return super().val()
+    def build_val_loop(self, loop: object) -> BaseLoop:
+        with building("evaluation and its data"):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: object) -> BaseLoop:
+        with building("test and its data"):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: object) -> BaseOptimWrapper:
+        with building("optimizer"):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: object) -> list[object]:
+        with building("learning-rate schedule"):
+            return super().build_param_scheduler(scheduler)
+
+    def call_hook(self, fn_name: str, **arguments: object) -> None:
+        if fn_name == "before_run":  # everything is built
+            for handler in self.logger.handlers:
+                handler.removeFilter(self._quiet)
+        super().call_hook(fn_name, **arguments)
 
     def test(self) -> dict[str, float]:
-        self.open_console()
         self._needs_all_weights = True
         return super().test()
 
@@ -65,15 +89,45 @@ class SuiteRunner(Runner):
         revise_keys: Sequence[tuple[str, str]] = ((r"^module.", ""),),
     ) -> dict[str, object]:
         checkpoint = super().load_checkpoint(filename, map_location, strict, list(revise_keys))
-        model = self.model.module if hasattr(self.model, "module") else self.model
+        model = self.model.module if is_model_wrapper(self.model) else self.model
         state_dict = checkpoint.get("state_dict", checkpoint)
-        check_coverage(model, state_dict, str(filename), complete=self._resume or self._needs_all_weights)
+        for pattern, replacement in revise_keys:
+            state_dict = {re.sub(pattern, replacement, name): tensor for name, tensor in state_dict.items()}
+        complete = self._resume or self._needs_all_weights
+        check_coverage(model, state_dict, str(filename), complete)
+        if self._resume and not {"meta", "optimizer"} <= checkpoint.keys():
+            raise UserError(
+                f"{filename} holds weights only and no state of a training to resume; "
+                "to start from its weights use --cfg-options load_from=PATH instead of --resume."
+            )
+        if complete:
+            self._check_classes(checkpoint, str(filename))
         return checkpoint
 
+    def _check_classes(self, checkpoint: dict[str, dict], source: str) -> None:
+        """Refuses a checkpoint whose classes are others, or in another order, than those of the data."""
+        trained = checkpoint.get("meta", {}).get("dataset_meta", {}).get("classes")
+        loop = self._train_loop if self._resume else self._test_loop
+        classes = loop.dataloader.dataset.metainfo.get("classes")
+        if trained is None or classes is None or tuple(trained) == tuple(classes):
+            return
+        pairs = itertools.zip_longest(trained, classes)
+        number, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise UserError(
+            f"{source} was trained on {len(trained)} classes and the data has {len(classes)}; the first difference is "
+            f"class {number}, {was!r} then and {now!r} now: give it the data it was trained on, in the same order."
+        )
 
-class _OnlyWarnings(logging.Filter):
+    @master_only
+    def dump_config(self) -> None:
+        """Writes the whole config into the work dir, at once or not at all."""
+        with replacing(Path(self.work_dir) / Path(self.cfg.filename or f"{self.timestamp}.py").name) as temporary:
+            self.cfg.dump(temporary)
+
+
+class _Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING
+        return record.levelno >= logging.WARNING or hasattr(record, "announced")
 
 
 def _not_about_mmengine_itself(record: logging.LogRecord) -> bool:
@@ -88,20 +142,36 @@ def build_model(config: ConfigDict) -> nn.Module:
         UserError: A type is not registered, an argument is refused by the part that it was meant for, or the
             channels that the backbone gives are not those that the neck expects.
     """
-    try:
-        model = MODELS.build(config)
-    except KeyError as error:
-        missing = _unregistered_type(config)
-        if missing is None:
-            raise
-        close = difflib.get_close_matches(missing, _registered_names(), n=3, cutoff=0.5)
-        hint = f"the closest names are {', '.join(close)}" if close else "is its module in custom_imports?"
-        raise UserError(f"the config names a model part {missing!r} that is not registered; {hint}.") from error
-    except (ValueError, TypeError, AssertionError) as error:
-        print_log(traceback.format_exc(), "current")  # for the author of a backbone; the log file keeps it
-        raise UserError(f"the model of the config cannot be built: {error}") from error
+    with building("model"):
+        try:
+            model = MODELS.build(config)
+        except KeyError as error:
+            missing = _unregistered_type(config)
+            if missing is None:
+                raise
+            close = difflib.get_close_matches(missing, _registered_names(), n=3, cutoff=0.5)
+            hint = f"the closest names are {', '.join(close)}" if close else "is its module in custom_imports?"
+            raise UserError(f"the config names a model part {missing!r} that is not registered; {hint}.") from error
     check_channels(model)
     return model
+
+
+@contextmanager
+def building(what: str) -> Iterator[None]:
+    """Turns what a part of the config breaks when it is built into a sentence; the log file keeps the traceback.
+
+    Raises:
+        UserError: With the part's own message, or the line that it stumbled over if it gives none.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
+        print_log(traceback.format_exc(), "current")
+        message = str(error.args[0]) if error.args else ""
+        if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without
+            frame = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+            message += f"{frame.line} ({Path(frame.filename).name}, line {frame.lineno})"
+        raise UserError(f"the {what} of the config cannot be built: {message}") from error
 
 
 def _registered_names() -> list[str]:
@@ -136,7 +206,7 @@ def backbone_channels(backbone: nn.Module) -> list[int]:
 
 
 def check_channels(model: nn.Module) -> None:
-    """Raises a UserError unless the neck (or, without one, the head) takes what the backbone gives."""
+    """Raises a UserError unless the neck takes what the backbone gives."""
     backbone = getattr(model, "backbone", None)
     neck = getattr(model, "neck", None)
     wanted = getattr(neck, "in_channels", None)

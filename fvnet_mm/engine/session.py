@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.dist import get_world_size, init_dist
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import get_world_size, init_dist, is_main_process
 from mmengine.registry import RUNNERS
 
-from fvnet_mm.cli import test_command
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import apply_overrides, load_config
 from fvnet_mm.engine.data_source import DataSource, select_data
+from fvnet_mm.engine.demo import is_demo
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.hooks import EvaluationHistoryHook
 from fvnet_mm.engine.precision import enable_amp
-from fvnet_mm.engine.runner import SuiteRunner
+from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.errors import UserError
 
@@ -35,7 +35,6 @@ class RunResult:
         predictions: COCO result file of the last evaluation.
         checkpoint: The newest checkpoint of the run, or the one that was tested.
         scalars: Logged losses and metrics, a file for every start of the run, oldest first.
-        next_command: What to type after a training: its test.
     """
 
     work_dir: Path
@@ -45,7 +44,6 @@ class RunResult:
     predictions: Path
     checkpoint: Path | None
     scalars: list[Path]
-    next_command: str | None
 
 
 def train(arguments: argparse.Namespace) -> RunResult:
@@ -59,19 +57,20 @@ def train(arguments: argparse.Namespace) -> RunResult:
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     _start_processes(cfg)
-    notes = _choose_weights(cfg, arguments.resume, overwrite=arguments.demo)
+    _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
-    apply_overrides(cfg, arguments.cfg_options)  # once more: they win over what --demo and --data set
-    plan = plan_batch(cfg, get_world_size(), arguments.auto_scale_lr)
+    _override_again(cfg, arguments.cfg_options)
+    notes = _choose_weights(cfg, arguments.resume)
+    plan = plan_batch(cfg, data.folder.train.image_count, get_world_size(), arguments.auto_scale_lr)
     runner = _build_runner(cfg)
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, plan, notes))
+    _announce(runner, start_screen(runner, data, plan, notes), plan.warning)
     runner.train()
     if not history.evaluations:  # killed during the last evaluation, and resumed
         runner.val()
-    checkpoint, _ = newest_checkpoint(Path(cfg.work_dir))
-    return _result(runner, data, history, checkpoint, test_command(arguments, checkpoint))
+    last = Path(cfg.work_dir) / f"epoch_{runner.epoch}.pth"
+    return _result(runner, data, history, last if last.is_file() else newest_checkpoint(Path(cfg.work_dir))[0])
 
 
 def test(arguments: argparse.Namespace) -> RunResult:
@@ -82,25 +81,28 @@ def test(arguments: argparse.Namespace) -> RunResult:
     """
     cfg = load_config(arguments)
     _start_processes(cfg)
-    data = select_data(cfg, arguments)
-    apply_overrides(cfg, arguments.cfg_options)
+    data = select_data(cfg, arguments, names=("val",))
+    _override_again(cfg, arguments.cfg_options)
     cfg.load_from, cfg.resume = str(arguments.checkpoint), False
-    for part in (
-        "train_dataloader",
-        "train_cfg",
-        "optim_wrapper",
-        "val_dataloader",
-        "val_cfg",
-        "val_evaluator",
-    ):
+    for part in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
         cfg.pop(part, None)
     cfg.param_scheduler = None
     runner = _build_runner(cfg)
     history = EvaluationHistoryHook()
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)]))
+    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)]), None)
     runner.test()
-    return _result(runner, data, history, arguments.checkpoint, None)
+    return _result(runner, data, history, arguments.checkpoint)
+
+
+def _override_again(cfg: Config, options: list[str]) -> None:
+    """Applies ``--cfg-options`` once more, so that they win over what ``--demo`` and ``--data`` set.
+
+    The other flags, which win over them in turn, are kept.
+    """
+    flags = {key: cfg[key] for key in ("work_dir", "experiment_name", "launcher", "randomness", "runner_type")}
+    apply_overrides(cfg, options)
+    cfg.update(flags)
 
 
 def _start_processes(cfg: Config) -> None:
@@ -121,48 +123,85 @@ def _start_processes(cfg: Config) -> None:
         ) from error
 
 
-def _choose_weights(cfg: Config, wanted: str | None, overwrite: bool) -> list[str]:
-    """Settles which weights the run starts from, and says so.
-
-    Args:
-        cfg: Receives ``load_from`` and ``resume``.
-        wanted: What ``--resume`` was given: a path, 'auto', or None where the flag is absent.
-        overwrite: Whether a run that is already in the work dir may be written over.
+def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
+    """Keeps a run from being written over; a demo may write over a demo.
 
     Raises:
         UserError: The work dir holds a run that nobody asked to resume.
     """
-    work_dir = Path(cfg.work_dir)
-    newest, damaged = newest_checkpoint(work_dir)
-    if wanted is None:
-        if newest is not None and not overwrite:
-            raise UserError(
-                f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
-                "or choose another folder with --work-dir."
-            )
-        cfg.resume = False
-        return [f"fine-tuned from {cfg.load_from}" if cfg.load_from else "from scratch"]
-    notes = [f"{path.name} {fault}: passed over" for path, fault in damaged]
-    if wanted == "auto" and newest is None:
-        cfg.resume, cfg.load_from = False, None
-        return [*notes, f"no intact checkpoint in {work_dir}: from scratch"]
-    cfg.resume, cfg.load_from = True, str(newest if wanted == "auto" else wanted)
-    return [*(notes if wanted == "auto" else []), f"resumed from {cfg.load_from}"]
+    newest, _ = newest_checkpoint(work_dir)
+    if newest is None or arguments.resume is not None:
+        return
+    if not (arguments.demo and is_demo(work_dir)):
+        raise UserError(
+            f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
+            "or choose another folder with --work-dir."
+        )
+    if is_main_process():
+        for path in work_dir.glob("*.pth"):
+            path.unlink()
+
+
+def _choose_weights(cfg: Config, wanted: str | None) -> list[str]:
+    """Settles which weights the run starts from, and says so.
+
+    Args:
+        cfg: Receives ``load_from`` and ``resume``.
+        wanted: What ``--resume`` was given: a checkpoint, the folder of a run, 'auto' for the work dir, or None
+            where the flag is absent.
+
+    Raises:
+        UserError: A folder is named that has no intact checkpoint.
+    """
+    notes: list[str] = []
+    checkpoint = None
+    folder = Path(cfg.work_dir) if wanted == "auto" else Path(wanted or "")
+    if wanted is not None and folder.is_dir():
+        checkpoint, damaged = newest_checkpoint(folder)
+        notes = [f"{path.name} {fault}: passed over" for path, fault in damaged]
+        if checkpoint is None and wanted != "auto":
+            raise UserError(f"--resume {wanted}: there is no intact checkpoint (epoch_*.pth or iter_*.pth) in it.")
+    elif wanted not in (None, "auto"):
+        checkpoint = folder
+    cfg.resume = checkpoint is not None
+    if checkpoint is not None:
+        cfg.load_from = str(checkpoint)
+        return [*notes, f"resumed from {checkpoint}"]
+    if wanted is not None:
+        notes.append(f"nothing to resume in {folder}")
+    if cfg.load_from:
+        return [*notes, f"fine-tuned from {cfg.load_from}"]
+    return [*notes, *(_pretrained_parts(cfg.model) or ["from scratch"])]
+
+
+def _pretrained_parts(model: ConfigDict, name: str = "model") -> list[str]:
+    """The parts of a model config that start from weights of their own."""
+    found = []
+    for key, value in model.items():
+        if key == "init_cfg" and isinstance(value, dict) and value.get("type") == "Pretrained":
+            found.append(f"{name} from {value.get('checkpoint')}")
+        elif key in ("pretrained", "checkpoint_path") and value:
+            found.append(f"{name} pretrained ({value})")
+        elif isinstance(value, dict):
+            found += _pretrained_parts(value, key)
+    return found
 
 
 def _build_runner(cfg: Config) -> SuiteRunner:
     for part in ("val_evaluator", "test_evaluator"):
         if part in cfg:
             cfg[part].outfile_prefix = str(_predictions(cfg.work_dir).with_suffix("").with_suffix(""))
-    return RUNNERS.build(cfg)
+    with building("run"):
+        return RUNNERS.build(cfg)
 
 
-def _announce(runner: SuiteRunner, screen: str) -> None:
-    runner.open_console()
+def _announce(runner: SuiteRunner, screen: str, warning: str | None) -> None:
     untested = untested_versions()
     if untested:
         runner.logger.warning(f"not tested with {', '.join(untested)}; it may well work")
-    runner.logger.info(screen)
+    runner.announce(screen)
+    if warning:
+        runner.logger.warning(warning)
 
 
 def _predictions(work_dir: str) -> Path:
@@ -170,11 +209,7 @@ def _predictions(work_dir: str) -> Path:
 
 
 def _result(
-    runner: SuiteRunner,
-    data: DataSource,
-    history: EvaluationHistoryHook,
-    checkpoint: Path | None,
-    next_command: str | None,
+    runner: SuiteRunner, data: DataSource, history: EvaluationHistoryHook, checkpoint: Path | None
 ) -> RunResult:
     work_dir = Path(runner.work_dir)
     return RunResult(
@@ -185,5 +220,4 @@ def _result(
         predictions=_predictions(runner.work_dir),
         checkpoint=checkpoint,
         scalars=sorted(work_dir.glob("*/vis_data/scalars.json")),
-        next_command=next_command,
     )

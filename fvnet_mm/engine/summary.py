@@ -3,18 +3,15 @@
 import platform
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 from torch import nn
 
 from fvnet_mm import __version__
+from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.engine.batch import BatchPlan
 from fvnet_mm.engine.data_source import DataSource
 from fvnet_mm.ops import has_compiled_ops
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, frozen ones included."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes: list[str]) -> str:
@@ -32,8 +29,10 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
         ("model", describe_model(runner.model)),
         ("weights", "; ".join(notes)),
     ]
-    for split in (data.folder.train, data.folder.val) if plan else (data.folder.val,):
+    for split in filter(None, (data.folder.train, data.folder.val)):
         counts = f"{split.image_count} images, {split.annotation_count} objects"
+        if data.unused[split.name]:
+            counts += f" ({data.unused[split.name]} unused: thinner than a pixel or outside the image)"
         lines.append((f"{split.name} data", f"{data.label}: {counts}, {split.annotation_file}"))
     lines.append(("classes", _shorten(data.folder.classes)))
     if data.skipped:
@@ -42,8 +41,8 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
         optimizer = cfg.optim_wrapper.optimizer
         lines += [
             ("batch", str(plan)),
-            ("schedule", f"{cfg.train_cfg.max_epochs} epochs, {optimizer.type} at {optimizer.lr:g}"),
-            ("precision", cfg.optim_wrapper.get("dtype") or "float32"),
+            ("schedule", f"{_length(runner, plan)}, {optimizer.type} at {optimizer.lr:g}"),
+            ("precision", _precision(runner)),
         ]
     lines += [
         ("device", _device()),
@@ -52,6 +51,18 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
         ("work dir", runner.work_dir),
     ]
     return "\n".join([f"fvnet_mm {__version__}", *(f"  {label:<11}{text}" for label, text in lines)])
+
+
+def _length(runner: Runner, plan: BatchPlan) -> str:
+    epochs = runner.cfg.train_cfg.get("max_epochs")
+    if epochs is None:
+        return f"{runner.cfg.train_cfg.max_iters} iterations"
+    return f"{epochs} epochs of {plan.steps_per_epoch} optimizer steps, warm-up over {plan.warm_up_steps} steps"
+
+
+def _precision(runner: Runner) -> str:
+    amp = runner.cfg.optim_wrapper.type == "AmpOptimWrapper"
+    return f"{runner.cfg.optim_wrapper.get('dtype') or 'float16'} (autocast)" if amp else "float32"
 
 
 def describe_model(model: nn.Module) -> str:
@@ -73,5 +84,5 @@ def _shorten(names: tuple[str, ...], limit: int = 8) -> str:
 def _device() -> str:
     torch_version = f"torch {torch.__version__}"
     if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, {torch_version}"
+        return f"{get_world_size()} x {torch.cuda.get_device_name()}, {torch_version}"
     return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads, {torch_version}"

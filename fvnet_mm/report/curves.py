@@ -123,7 +123,7 @@ def _draw_metrics(axes: Axes, history: History) -> None:
             va="center",
         )
     if not axes.lines:
-        _say(axes, "nothing is evaluated yet")
+        _say(axes, "no evaluation with a detection yet")
         return
     axes.set_ylim(0, max(axes.get_ylim()[1] * 1.05, 1))
     axes.margins(x=0.08)

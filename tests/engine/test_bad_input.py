@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+
+from fvnet_mm.engine.runner import build_model
 
 Run = Callable[..., int]
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
@@ -131,6 +134,50 @@ def test_work_dir_of_an_earlier_run(refused: Callable[..., str], data: Path, tmp
     sentence = refused("train", "--data", data)
     assert "epoch_3.pth" in sentence
     assert "--resume" in sentence
+
+
+def test_work_dir_that_is_a_file(run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for work_dir in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run("train", CONFIG, "--data", data, "--work-dir", work_dir) == 2
+        assert f"{work_dir} cannot be written" in capsys.readouterr().err
+
+
+def test_nothing_of_a_training_to_resume(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": build_state(data)}, tmp_path / "weights.pth")
+    assert "weights only" in refused("train", "--data", data, "--resume", tmp_path / "weights.pth")
+    assert "no intact checkpoint" in refused("train", "--data", data, "--resume", tmp_path)
+
+
+def build_state(data: Path) -> dict[str, torch.Tensor]:
+    cfg = Config.fromfile(CONFIG)
+    return build_model(cfg.model).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("optim_wraper.optimizer.lr=1", ["optim_wraper", "did you mean optim_wrapper"]),
+        ("model.neck.num_outs=2", ["model", "num_outs"]),
+        ("optim_wrapper.optimizer.lr=abc", ["lr must be a number"]),
+        ("optim_wrapper.optimizer.type=AdamWW", ["optimizer"]),
+        ("train_dataloader.dataset.type=CocoDatset", ["CocoDatset"]),
+    ],
+)
+def test_option_that_makes_no_sense(option: str, words: list[str], refused: Callable[..., str], data: Path) -> None:
+    sentence = refused("train", "--data", data, "--cfg-options", option)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_boxes_without_area(refused: Callable[..., str], data: Path) -> None:
+    edit(data, "train", lambda document: [a.update(bbox=[1, 1, 0, 5]) for a in document["annotations"]])
+    assert "no object of" in refused("train", "--data", data)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999", "x"])
+def test_seed(seed: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", CONFIG, "--seed", seed) == 2
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_option_without_a_value(refused: Callable[..., str], data: Path) -> None:

@@ -28,7 +28,7 @@ def make_config(per_device: int = 2, tuned: int | None = 16) -> Config:
 @given(per_device=st.sampled_from([1, 2, 4, 8, 16]), world_size=st.sampled_from([1, 2, 4, 8]))
 def test_the_batch_follows_the_recipe(per_device: int, world_size: int) -> None:
     cfg = make_config(per_device)
-    plan = plan_batch(cfg, world_size, auto_scale_lr=False)
+    plan = plan_batch(cfg, 118_287, world_size, auto_scale_lr=False)
     assert plan.effective == max(16, per_device * world_size)
     assert cfg.optim_wrapper.accumulative_counts == plan.accumulation
     assert cfg.param_scheduler[0].end == 500 * plan.accumulation  # warm-up is counted in optimizer steps
@@ -38,14 +38,14 @@ def test_the_batch_follows_the_recipe(per_device: int, world_size: int) -> None:
 
 def test_the_rate_follows_the_batch_when_asked() -> None:
     cfg = make_config()
-    plan = plan_batch(cfg, 1, auto_scale_lr=True)
+    plan = plan_batch(cfg, 118_287, 1, auto_scale_lr=True)
     assert plan.accumulation == 1
     assert cfg.auto_scale_lr.enable
     assert "0.0001 -> 1.25e-05" in str(plan)
 
 
 def test_an_odd_number_of_devices_is_outside_the_protocol_and_says_so() -> None:
-    plan = plan_batch(make_config(), 3, auto_scale_lr=False)
+    plan = plan_batch(make_config(), 118_287, 3, auto_scale_lr=False)
     assert plan.effective == 18
     assert "NOT the tuned 16" in str(plan)
 
@@ -55,7 +55,7 @@ def test_iteration_schedules_are_stretched() -> None:
     cfg.train_cfg = dict(max_iters=40000, val_interval=4000)
     cfg.param_scheduler = [dict(type="PolyLR", by_epoch=False, begin=0, end=40000)]
     cfg.default_hooks.checkpoint = dict(interval=4000, by_epoch=False)
-    plan = plan_batch(cfg, 2, auto_scale_lr=False)
+    plan = plan_batch(cfg, 118_287, 2, auto_scale_lr=False)
     assert plan.accumulation == 4
     assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (160000, 16000)
     assert cfg.param_scheduler[0].end == 160000
@@ -65,11 +65,25 @@ def test_iteration_schedules_are_stretched() -> None:
 def test_an_accumulation_in_the_config_is_kept() -> None:
     cfg = make_config()
     cfg.optim_wrapper.accumulative_counts = 2
-    assert plan_batch(cfg, 1, auto_scale_lr=False).effective == 4
+    assert plan_batch(cfg, 118_287, 1, auto_scale_lr=False).effective == 4
     assert cfg.param_scheduler[0].end == 500
+
+
+def test_a_step_never_sees_more_than_an_epoch() -> None:
+    cfg = make_config(2)
+    plan = plan_batch(cfg, 7, 1, auto_scale_lr=False)
+    assert (plan.accumulation, plan.effective, plan.steps_per_epoch) == (4, 8, 1)
+    assert "NOT the tuned 16" in str(plan)
+
+
+def test_a_warm_up_as_long_as_the_run_is_warned_of() -> None:
+    plan = plan_batch(make_config(2), 205, 1, auto_scale_lr=False)
+    assert (plan.steps, plan.warm_up_steps) == (12 * 13, 500)  # 103 iterations an epoch in 13 groups of 8
+    assert "500 of the run's 156 optimizer steps" in plan.warning
+    assert plan_batch(make_config(2), 118_287, 1, auto_scale_lr=False).warning is None
 
 
 def test_scaling_needs_a_tuned_batch() -> None:
     with pytest.raises(UserError, match="base_batch_size"):
-        plan_batch(make_config(tuned=None), 1, auto_scale_lr=True)
-    assert "does not say" in str(plan_batch(make_config(tuned=None), 1, auto_scale_lr=False))
+        plan_batch(make_config(tuned=None), 118_287, 1, auto_scale_lr=True)
+    assert "does not say" in str(plan_batch(make_config(tuned=None), 118_287, 1, auto_scale_lr=False))

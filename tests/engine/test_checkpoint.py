@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,14 +52,37 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
     path, proof = tmp_path / "a.pth", tmp_path / "ran"
     content = {"state_dict": bomb(f"touch {proof}")}
     if protocol == "pickle":
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=protocol == "zip")
-    with pytest.raises(UserError, match=r"a\.pth"):
+    with pytest.raises(UserError, match=r"a\.pth holds Python code \(\S*system"):
         read_checkpoint(path)
     with pytest.raises(UserError):  # and through mmengine's own door
         CheckpointLoader.load_checkpoint(str(path), map_location="cpu", logger=None)
     assert not proof.exists()
+
+
+def test_files_of_the_legacy_format_are_read(tmp_path: Path) -> None:
+    """mmdet's own publish_model.py writes them."""
+    torch.save({"state_dict": {"w": torch.ones(2)}}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(tmp_path / "a.pth")["state_dict"]["w"], torch.ones(2))
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:-20])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"<html>404</html>", b"\x00" * 64])
+def test_other_files_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.pth is damaged or was not written by torch"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_another_zip_archive_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UserError, match=r"a\.pth is damaged or was not written by torch"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 class Attribute:
@@ -97,8 +121,9 @@ def test_every_truncation_and_bit_flip_is_noticed(
     data: st.DataObject, whole: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "epoch_2.pth"
-    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    assert damage(path)
+    length = data.draw(st.integers(0, len(whole) - 1))
+    path.write_bytes(whole[:length])
+    assert damage(path), f"cut to {length} bytes"
     with pytest.raises(UserError, match=r"epoch_2\.pth"):
         read_checkpoint(path)
     # Only the tensors' bytes: zip archives have paddings and dates, where a flipped bit changes nothing.
@@ -106,6 +131,12 @@ def test_every_truncation_and_bit_flip_is_noticed(
     at = start + data.draw(st.integers(0, 3999))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[at + 1 :])
     assert "checksum" in (damage(path) or "")
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_the_shortest_files_are_noticed(length: int, whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "epoch_2.pth").write_bytes(whole[:length])
+    assert damage(tmp_path / "epoch_2.pth") == "is cut short"
 
 
 def test_newest_intact_checkpoint(whole: bytes, tmp_path: Path) -> None:
@@ -147,3 +178,5 @@ def test_coverage(caplog: pytest.LogCaptureFixture) -> None:
         check_coverage(model, partial, "part.pth", complete=True)
     with pytest.raises(UserError, match="0 of 2"):
         check_coverage(model, {"weight": torch.zeros(3, 2)}, "shape.pth", complete=True)
+    with pytest.raises(UserError, match="none of the 2"):
+        check_coverage(model, {"other": torch.zeros(3)}, "other.pth", complete=False)

@@ -14,6 +14,10 @@ Run = Callable[..., int]
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
 
 
+# Groups of three of the four batches of an epoch, and rates at which the weights move.
+REAL_STEPS = ("auto_scale_lr.base_batch_size=6", "param_scheduler.0.end=2", "optim_wrapper.optimizer.lr=1e-3")
+
+
 def losses(work_dir: Path) -> list[dict[str, float]]:
     """Training lines of a work dir's logs, without times."""
     lines = [
@@ -26,7 +30,7 @@ def losses(work_dir: Path) -> list[dict[str, float]]:
 
 @pytest.fixture
 def trained(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> Path:
-    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", tmp_path / "whole", *small_run) == 0
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", tmp_path / "whole", *small_run, *REAL_STEPS) == 0
     return tmp_path / "whole"
 
 
@@ -43,7 +47,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     shutil.copy(trained / "epoch_1.pth", resumed)
     (resumed / "epoch_2.pth").write_bytes((trained / "epoch_2.pth").read_bytes()[:100_000])  # killed while writing
     capsys.readouterr()
-    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run) == 0
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run, *REAL_STEPS) == 0
     assert "epoch_2.pth is cut short: passed over" in capsys.readouterr().out
 
     assert losses(resumed) == losses(trained)[4:]
@@ -54,18 +58,53 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert torch.equal(state["exp_avg_sq"], again["optimizer"]["state"][key]["exp_avg_sq"])
 
     # Nothing is left to train, but a run that was killed during its last evaluation still owes its metrics.
-    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run) == 0
+    assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run, *REAL_STEPS) == 0
     assert "after 2 epochs" in capsys.readouterr().out
 
 
 def test_what_a_run_leaves_behind(run: Run, trained: Path, tiny_coco: Path, small_run: list[str]) -> None:
     assert (trained / "vis" / "detections.png").is_file()
     assert (trained / "vis" / "curves.png").is_file()
-    assert json.loads((trained / "predictions" / "val.bbox.json").read_text()) is not None
-    assert not list(trained.rglob("*.tmp"))
+    assert isinstance(json.loads((trained / "predictions" / "val.bbox.json").read_text()), list)
+    assert not list(trained.rglob(".*")), "a temporary file is left"
     words = ["test", CONFIG, trained / "epoch_2.pth", "--data", tiny_coco, "--work-dir", trained / "test"]
     assert run(*words, *small_run) == 0
     assert (trained / "test" / "vis" / "detections.png").is_file()
+
+
+def test_a_test_needs_no_training_images(
+    run: Run, trained: Path, tiny_coco: Path, small_run: list[str], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_coco, tmp_path / "val_only"))
+    shutil.rmtree(data / "train2017")
+    (data / "annotations" / "instances_train2017.json").unlink()
+    assert run("test", CONFIG, trained / "epoch_2.pth", "--data", data, "--work-dir", tmp_path / "x", *small_run) == 0
+
+
+def test_classes_in_another_order_are_refused(
+    run: Run, trained: Path, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny_coco, tmp_path / "reversed"))
+    for path in (data / "annotations").iterdir():
+        document = json.loads(path.read_text())
+        document["categories"].reverse()
+        path.write_text(json.dumps(document))
+    assert run("test", CONFIG, trained / "epoch_2.pth", "--data", data, "--work-dir", tmp_path / "x", *small_run) == 2
+    assert "class 0, 'person' then and 'toothbrush' now" in capsys.readouterr().err
+
+
+def test_the_config_names_its_own_files(
+    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny_coco, tmp_path / "data"))
+    (data / "annotations" / "instances_train2017.json").rename(data / "annotations" / "mine.json")
+    own = [f"{loader}_dataloader.dataset.data_root={data}/" for loader in ("train", "val", "test")]
+    own += [f"{loader}_evaluator.ann_file={data}/annotations/instances_val2017.json" for loader in ("val", "test")]
+    own += ["train_dataloader.dataset.ann_file=annotations/mine.json", "train_cfg.max_epochs=1"]
+    assert run("train", CONFIG, "--work-dir", tmp_path / "work", *small_run, *own) == 0
+    screen = capsys.readouterr().out
+    assert "annotations/mine.json" in screen
+    assert "warm-up takes 500" in screen
 
 
 def test_bad_images_are_left_out_when_asked(

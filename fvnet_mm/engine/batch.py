@@ -42,7 +42,7 @@ class BatchPlan:
     @property
     def warning(self) -> str | None:
         """What keeps the recipe from working on so small a data set, or None."""
-        if self.steps is None or self.warm_up_steps * 5 <= self.steps:
+        if self.steps is None or self.warm_up_steps * 3 <= self.steps:
             return None
         return (
             f"the warm-up takes {self.warm_up_steps} of the run's {self.steps} optimizer steps, so the learning rate "

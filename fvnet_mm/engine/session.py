@@ -100,7 +100,8 @@ def _override_again(cfg: Config, options: list[str]) -> None:
 
     The other flags, which win over them in turn, are kept.
     """
-    flags = {key: cfg[key] for key in ("work_dir", "experiment_name", "launcher", "randomness", "runner_type")}
+    keys = ("work_dir", "experiment_name", "launcher", "randomness", "runner_type")
+    flags = {key: cfg[key] for key in keys if key in cfg}
     apply_overrides(cfg, options)
     cfg.update(flags)
 

@@ -136,7 +136,7 @@ def _not_about_mmengine_itself(record: logging.LogRecord) -> bool:
 
 
 def build_model(config: ConfigDict) -> nn.Module:
-    """Builds a model and makes certain that its neck and heads fit its backbone.
+    """Builds a model and makes certain that its neck fits its backbone.
 
     Raises:
         UserError: A type is not registered, an argument is refused by the part that it was meant for, or the

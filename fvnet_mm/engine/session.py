@@ -21,6 +21,9 @@ from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.errors import UserError
 
+PREDICTIONS = "predictions/val"
+"""Where in the work dir mmdet's metric writes its COCO result files; it adds ``.bbox.json``."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -170,7 +173,7 @@ def _choose_weights(cfg: Config, wanted: str | None) -> list[str]:
         return [*notes, f"resumed from {checkpoint}"]
     if wanted is not None:
         notes.append(f"nothing to resume in {folder}")
-    if cfg.load_from:
+    if cfg.get("load_from"):
         return [*notes, f"fine-tuned from {cfg.load_from}"]
     return [*notes, *(_pretrained_parts(cfg.model) or ["from scratch"])]
 
@@ -191,7 +194,7 @@ def _pretrained_parts(model: ConfigDict, name: str = "model") -> list[str]:
 def _build_runner(cfg: Config) -> SuiteRunner:
     for part in ("val_evaluator", "test_evaluator"):
         if part in cfg:
-            cfg[part].outfile_prefix = str(_predictions(cfg.work_dir).with_suffix("").with_suffix(""))
+            cfg[part].outfile_prefix = str(Path(cfg.work_dir) / PREDICTIONS)
     with building("run"):
         return RUNNERS.build(cfg)
 
@@ -205,10 +208,6 @@ def _announce(runner: SuiteRunner, screen: str, warning: str | None) -> None:
         runner.logger.warning(warning)
 
 
-def _predictions(work_dir: str) -> Path:
-    return Path(work_dir) / "predictions" / "val.bbox.json"
-
-
 def _result(
     runner: SuiteRunner, data: DataSource, history: EvaluationHistoryHook, checkpoint: Path | None
 ) -> RunResult:
@@ -218,7 +217,7 @@ def _result(
         log_file=Path(runner.log_dir) / f"{runner.timestamp}.log",
         data=data,
         evaluations=history.evaluations,
-        predictions=_predictions(runner.work_dir),
+        predictions=work_dir / f"{PREDICTIONS}.bbox.json",
         checkpoint=checkpoint,
         scalars=sorted(work_dir.glob("*/vis_data/scalars.json")),
     )

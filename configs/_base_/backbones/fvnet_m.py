@@ -2,5 +2,6 @@ _base_ = []  # without it mmengine takes a file that imports for its other diale
 import fvnet_mm.backbones
 
 backbone_name = "{{fileBasenameNoExtension}}"
+weights = None
 backbone = dict(type="FVNet", arch="m", out_indices=(0, 1, 2, 3))
 channels = fvnet_mm.backbones.FVNet.stage_channels(backbone["arch"])

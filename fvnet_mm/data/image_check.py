@@ -1,4 +1,4 @@
-"""Decoding every image of a folder once, and remembering what was found."""
+"""Decoding every image or label map of a folder once, and remembering what was found."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
+import numpy as np
 import platformdirs
 from PIL import Image
 
@@ -36,6 +37,37 @@ class ImageFacts(NamedTuple):
     fault: str | None
 
 
+class LabelFacts(NamedTuple):
+    """What decoding a label map showed.
+
+    Attributes:
+        file_size: in bytes.
+        changed: the file's time of change in nanoseconds.
+        width: in pixels; 0 if faulty.
+        height: likewise.
+        mode: Pillow's name of the kind of pixels: 'L' for 8 bits, 'P' for 8 bits with a palette, 'RGB' ...
+        values: the pixels' values in ascending order, as mmseg reads them; of a palette that is the index. Empty
+            where a pixel is not one value of at most 8 bits.
+        pixels: how many pixels have each of ``values``.
+        fault: why the file can't be read, or None.
+    """
+
+    file_size: int
+    changed: int
+    width: int
+    height: int
+    mode: str
+    values: list[int]
+    pixels: list[int]
+    fault: str | None
+
+
+LABEL_MODES = ("1", "L", "P")
+"""Pillow's modes that mmseg reads as one label a pixel."""
+
+_Facts = TypeVar("_Facts", ImageFacts, LabelFacts)
+
+
 def decode_images(
     folder: Path, names: Iterable[str], progress: Callable[[int, int], None] | None = None
 ) -> dict[str, ImageFacts]:
@@ -52,9 +84,43 @@ def decode_images(
     Returns:
         The facts of every file that exists, by name.
     """
+    return _examine(folder, names, _decode, ImageFacts, "images", progress)
+
+
+def decode_labels(
+    folder: Path, names: Iterable[str], progress: Callable[[int, int], None] | None = None
+) -> dict[str, LabelFacts]:
+    """Decode label maps and count their values; fast and only once as in :func:`decode_images`.
+
+    Args:
+        folder: of the label maps.
+        names: files relative to ``folder``.
+        progress: called with (label maps done, label maps to decode) now and then.
+
+    Returns:
+        The facts of every file that exists, by name.
+    """
+    return _examine(folder, names, _decode_label, LabelFacts, "labels", progress)
+
+
+_CHUNK = 512
+_CACHE_VERSION = 1
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+
+def _examine(
+    folder: Path,
+    names: Iterable[str],
+    decode: Callable[[Path], tuple],
+    facts_type: type[_Facts],
+    kind: str,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, _Facts]:
+    """Facts of the files that exist: a stamp, and what ``decode`` returned for the file as it is now."""
     stamps = {name: stamp for name in names if (stamp := _stamp(folder / name))}
-    cache_file = _cache_file(folder)
-    known = _read_cache(cache_file)
+    cache_file = _cache_file(folder, kind)
+    known = _read_cache(cache_file, facts_type)
     facts = {name: known[name] for name, stamp in stamps.items() if name in known and known[name][:2] == stamp}
     to_decode = [name for name in stamps if name not in facts]
     if not to_decode:
@@ -63,20 +129,14 @@ def decode_images(
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(to_decode), _CHUNK):
                 chunk = to_decode[start : start + _CHUNK]
-                decoded = pool.map(_decode, [folder / name for name in chunk])
-                for name, (width, height, fault) in zip(chunk, decoded, strict=True):
-                    facts[name] = ImageFacts(*stamps[name], width, height, fault)
+                decoded = pool.map(decode, [folder / name for name in chunk])
+                for name, found in zip(chunk, decoded, strict=True):
+                    facts[name] = facts_type(*stamps[name], *found)
                 if progress:
                     progress(len(chunk) + start, len(to_decode))
     finally:  # whoever interrupts the check does not lose what is done
         _write_cache(cache_file, known | facts)
     return facts
-
-
-_CHUNK = 512
-_CACHE_VERSION = 1
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
@@ -100,27 +160,44 @@ def _decode(file: Path) -> tuple[int, int, str | None]:
                 return 0, 0, f"OpenCV, which reads the images in training, reads no {image.format}"
             return width, height, None
     except Exception as error:  # a broken file makes decoders raise anything; the fault is reported
-        # PIL names the file in full, as its callers do already.
-        return 0, 0, str(error).replace(f" {str(file)!r}", "") or type(error).__name__
+        return 0, 0, _describe(error, file)
 
 
-def _cache_file(folder: Path) -> Path:
+def _decode_label(file: Path) -> tuple[int, int, str, list[int], list[int], str | None]:
+    """A label map's width, height and mode, its values and how often each is there, and what is wrong with it."""
+    try:
+        with Image.open(file) as image:
+            # As mmseg reads it: a palette's indices, not its colours.
+            labels = np.asarray(image)
+            counts = np.bincount(labels.ravel(), minlength=256) if image.mode in LABEL_MODES else np.zeros(256, int)
+            values = np.flatnonzero(counts)
+            return *image.size, image.mode, values.tolist(), counts[values].tolist(), None
+    except Exception as error:  # as above
+        return 0, 0, "", [], [], _describe(error, file)
+
+
+def _describe(error: Exception, file: Path) -> str:
+    # PIL names the file in full, as its callers do already.
+    return str(error).replace(f" {str(file)!r}", "") or type(error).__name__
+
+
+def _cache_file(folder: Path, kind: str) -> Path:
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return platformdirs.user_cache_path("fvnet_mm") / "images" / f"{digest}.json"
+    return platformdirs.user_cache_path("fvnet_mm") / kind / f"{digest}.json"
 
 
-def _read_cache(file: Path) -> dict[str, ImageFacts]:
+def _read_cache(file: Path, facts_type: type[_Facts]) -> dict[str, _Facts]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != _CACHE_VERSION:
             return {}
-        return {name: ImageFacts(*entry) for name, entry in content["images"].items()}
+        return {name: facts_type(*entry) for name, entry in content["images"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not as we write it
         return {}
 
 
-def _write_cache(file: Path, images: dict[str, ImageFacts]) -> None:
+def _write_cache(file: Path, facts: dict[str, _Facts]) -> None:
     # A home that can't be written to costs the next run some time, no more.
     with contextlib.suppress(OSError), replacing(file) as temporary:
-        content = json.dumps({"version": _CACHE_VERSION, "images": images})
+        content = json.dumps({"version": _CACHE_VERSION, "images": facts})
         temporary.write_text(content, encoding="utf-8")

@@ -47,18 +47,26 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
-def draw_scene(rng: np.random.Generator, kinds: Sequence[Kind], settings: SceneSettings) -> Scene:
+def draw_scene(
+    rng: np.random.Generator, kinds: Sequence[Kind], settings: SceneSettings, ground: Array | None = None
+) -> Scene:
     """Draw one scene of ``kinds``.
 
     Objects are placed one after the other over those before. A place where an object, this or an earlier
     one, would show less than ``settings.min_visible`` of its area is not taken, so nothing is drawn without
     a mask that is worth finding.
 
+    Args:
+        rng: decides all that is random.
+        kinds: what is drawn, each as often as any other.
+        settings: the composition.
+        ground: (H, W, 3) float32, 0 to 255, of the settings' size: drawn upon, in place, instead of a muted one.
+
     Returns:
         The scene: as many objects as the range ``settings.objects`` gave, less those that found no place.
     """
     width, height = settings.image_size
-    canvas = _background(rng, height, width)
+    canvas = _background(rng, height, width) if ground is None else ground
     count = int(rng.integers(settings.objects[0], settings.objects[1] + 1))
     sides = sorted((_sample_side(rng, settings) for _ in range(count)), reverse=True)
     drawn: list[int] = []
@@ -160,21 +168,22 @@ def _paint(rng: np.random.Generator, canvas: Array, kind: Kind, layer: _Layer) -
     canvas[layer.window] += coverage * (texture - canvas[layer.window])
 
 
-def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Array:
-    """Smooth noise in about [-1, 1] whose grains measure ``cell`` pixels; (H, W) float32."""
-    grid = rng.uniform(-1, 1, (int(height / cell) + 3, int(width / cell) + 3)).astype(np.float32)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float, stretch: float = 1) -> Array:
+    """Smooth noise in about [-1, 1]; (H, W) float32. Its grains are ``cell`` pixels high, ``stretch`` times as wide."""
+    cells = int(height / cell) + 3, int(width / (cell * stretch)) + 3
+    return cv2.resize(rng.uniform(-1, 1, cells).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> Array:
     """A muted ground with clouds, grain and a weave in a random direction; (H, W, 3) float32, 0 to 255."""
     base = rng.uniform(85, 185) + rng.uniform(-22, 22, 3)
     tint = rng.uniform(-1, 1, 3) * 14
-    canvas = base + 18 * _noise(rng, height, width, 48)[..., None] + tint * _noise(rng, height, width, 24)[..., None]
+    clouds = 18 * smooth_noise(rng, height, width, 48)[..., None]
+    canvas = base + clouds + tint * smooth_noise(rng, height, width, 24)[..., None]
     direction, period = rng.uniform(0, np.pi), rng.uniform(6, 20)
     rows, columns = np.mgrid[:height, :width]
     weave = np.sin((columns * np.cos(direction) + rows * np.sin(direction)) * 2 * np.pi / period)
-    canvas += (rng.uniform(0, 12) * weave + 9 * _noise(rng, height, width, 3))[..., None]
+    canvas += (rng.uniform(0, 12) * weave + 9 * smooth_noise(rng, height, width, 3))[..., None]
     return canvas.astype(np.float32)
 
 

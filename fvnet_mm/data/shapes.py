@@ -5,9 +5,7 @@ An image is a function of (version, seed, split, index) alone: a larger set begi
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -15,9 +13,9 @@ import numpy as np
 import shapely
 
 from fvnet_mm.data.classes import COCO_CATEGORIES
+from fvnet_mm.data.generated import write_generated
 from fvnet_mm.data.kinds import KINDS
 from fvnet_mm.data.scenes import Scene, SceneSettings, draw_scene
-from fvnet_mm.errors import UserError
 
 VERSION = 1
 """Version of what is drawn; whoever changes a pixel raises it, and older sets are made again."""
@@ -66,7 +64,6 @@ def write_coco_shapes(
             f"{train_images} training and {val_images} validation images of {image_size} pixels:"
             " a split needs an image, an image 32 pixels a side"
         )
-    root = Path(root)
     settings = {
         "version": VERSION,
         "seed": seed,
@@ -75,29 +72,13 @@ def write_coco_shapes(
         "image_size": list(image_size),
         "categories": categories,
     }
-    if _is_complete(root, settings):
-        return root
-    if root.exists() and not (root / SETTINGS_FILE).is_file() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(
-            f"{root} exists and is no generated data set ({SETTINGS_FILE} is missing), so it is left alone;"
-            " name another folder, or empty this one."
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
-        new = Path(temporary, "set")
-        (new / "annotations").mkdir(parents=True)
+
+    def write(new: Path) -> None:
+        (new / "annotations").mkdir()
         _write_split(new, "train", train_images, settings)
         _write_split(new, "val", val_images, settings)
-        (new / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
-        with contextlib.suppress(FileNotFoundError):
-            root.replace(Path(temporary, "old"))
-        try:
-            new.replace(root)
-        except OSError:
-            # Another process of the same run was faster; what it wrote is the same.
-            if not _is_complete(root, settings):
-                raise
-    return root
+
+    return write_generated(root, SETTINGS_FILE, settings, lambda folder: _is_whole(folder, settings), write)
 
 
 def draw_shapes_image(
@@ -140,12 +121,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     return polygons
 
 
-def _is_complete(root: Path, settings: dict[str, object]) -> bool:
-    try:
-        if json.loads((root / SETTINGS_FILE).read_text()) != settings:
-            return False
-    except (OSError, ValueError):
-        return False
+def _is_whole(root: Path, settings: dict) -> bool:
     return all(
         (root / "annotations" / f"instances_{split}2017.json").is_file()
         and sum(1 for _ in (root / f"{split}2017").glob("*.jpg")) == settings[f"{split}_images"]

@@ -83,6 +83,34 @@ def edit(coco_root: Path) -> Callable[[str, Callable[[Document], object]], None]
     return apply
 
 
+def _write_ade20k(root: Path, classes: str | None = "cat\ndog\nfish\n", pairs: tuple[int, int] = (4, 3)) -> Path:
+    """Write a data set: 40x30 pictures t0.jpg ... and v0.jpg ..., and label maps with 0 and the labels 1 to 3."""
+    for folder, count in zip(("training", "validation"), pairs, strict=True):
+        for part in ("images", "annotations"):
+            (root / part / folder).mkdir(parents=True)
+        for number in range(count):
+            rng = np.random.default_rng(number)
+            stem = f"{folder[0]}{number}"
+            Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(root / "images" / folder / f"{stem}.jpg")
+            labels = np.arange(30 * 40, dtype=np.uint8).reshape(30, 40) % 4
+            Image.fromarray(labels).save(root / "annotations" / folder / f"{stem}.png")
+    if classes is not None:
+        (root / "classes.txt").write_text(classes)
+    return root
+
+
+@pytest.fixture(scope="session")
+def write_ade20k() -> Callable[..., Path]:
+    """``write_ade20k(root, classes="cat\\ndog\\nfish\\n", pairs=(4, 3))``; see :func:`_write_ade20k`."""
+    return _write_ade20k
+
+
+@pytest.fixture
+def ade20k_root(tmp_path: Path) -> Path:
+    """A sound data set in ADE20K's layout: 4 and 3 pairs, classes cat, dog and fish, a quarter of the pixels each."""
+    return _write_ade20k(tmp_path / "data")
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache folder of this test."""

@@ -1,4 +1,4 @@
-from fvnet_mm.data.classes import COCO_CATEGORIES, COCO_CLASSES
+from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CATEGORIES, COCO_CLASSES
 
 
 def test_classes_are_those_of_mmdet():
@@ -15,3 +15,9 @@ def test_ids_are_cocos_with_their_gaps():
 def test_supercategories():
     assert len({category.supercategory for category in COCO_CATEGORIES}) == 12
     assert {c.name: c.supercategory for c in COCO_CATEGORIES}["toilet"] == "furniture"
+
+
+def test_ade20k_classes_are_those_of_mmseg():
+    from mmseg.datasets import ADE20KDataset
+
+    assert ADE20KDataset.METAINFO["classes"] == ADE20K_CLASSES

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fvnet_mm.data import image_check
-from fvnet_mm.data.image_check import decode_images
+from fvnet_mm.data.image_check import decode_images, decode_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 
@@ -80,3 +80,55 @@ def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: Pat
     cache.write_text("a file where the folder would be")
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     assert decode_images(tmp_path, ["a.png"])["a.png"].width == 80
+
+
+def as_mmseg_reads(file: Path) -> np.ndarray:
+    from mmseg.datasets.transforms import LoadAnnotations
+
+    info = {"seg_map_path": str(file), "reduce_zero_label": False, "seg_fields": []}
+    return LoadAnnotations()(info)["gt_seg_map"]
+
+
+LABELS = np.random.default_rng(1).choice(np.array([0, 1, 7, 254, 255], np.uint8), (60, 80))
+PALETTED = Image.fromarray(LABELS)
+PALETTED.putpalette(np.random.default_rng(2).integers(0, 256, 768, np.uint8).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("image", "mode"),
+    [(Image.fromarray(LABELS), "L"), (PALETTED, "P"), (Image.fromarray(LABELS > 1), "1")],
+    ids=["grey", "palette", "one bit"],
+)
+def test_label_values_are_those_that_mmseg_reads(tmp_path: Path, image: Image.Image, mode: str):
+    image.save(tmp_path / "a.png")
+    facts = decode_labels(tmp_path, ["a.png"])["a.png"]
+    values, pixels = np.unique(as_mmseg_reads(tmp_path / "a.png"), return_counts=True)
+    assert (facts.width, facts.height, facts.mode, facts.fault) == (80, 60, mode, None)
+    assert (facts.values, facts.pixels) == (values.tolist(), pixels.tolist())
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, LABELS.astype(np.uint16)], ids=["colours", "16 bits"])
+def test_pixels_of_more_than_a_byte_have_a_mode_and_no_values(tmp_path: Path, pixels: np.ndarray):
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    facts = decode_labels(tmp_path, ["a.png"])["a.png"]
+    assert facts.mode == ("RGB" if pixels.ndim == 3 else "I;16")
+    assert (facts.width, facts.height, facts.values, facts.fault) == (80, 60, [], None)
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.95])
+def test_truncated_labels_are_faulty(tmp_path: Path, share: float):
+    PALETTED.save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: int(share * len(content))])
+    facts = decode_labels(tmp_path, ["a.png"])["a.png"]
+    assert facts.fault
+    assert str(tmp_path) not in facts.fault
+
+
+def test_images_and_labels_of_one_folder_are_remembered_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    PALETTED.save(tmp_path / "a.png")
+    image, label = decode_images(tmp_path, ["a.png"]), decode_labels(tmp_path, ["a.png"])
+    for decode in ("_decode", "_decode_label"):
+        monkeypatch.setattr(image_check, decode, None)  # fails when it is called
+    assert decode_images(tmp_path, ["a.png"]) == image
+    assert decode_labels(tmp_path, ["a.png"]) == label

@@ -1,0 +1,250 @@
+"""Data sets for classification in ImageNet's layout: a folder for each split, in it one for each class.
+
+Folders and files are found by mmpretrain's own functions, so classes, labels and counts are those of its data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmpretrain.datasets import ImageNet
+from mmpretrain.datasets.custom import find_folders, get_samples
+
+from fvnet_mm.data.coco_check import BadImage
+from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.image_check import decode_images
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+
+EXTENSIONS: tuple[str, ...] = ImageNet.IMG_EXTENSIONS
+"""Endings of the files that are images, whatever their case."""
+
+_LAYOUT = "train/CLASS/*.jpg and val/CLASS/*.jpg, with the same class folders in both"
+
+
+@dataclass(frozen=True)
+class ImageFolderSplit:
+    """One split.
+
+    Attributes:
+        name: 'train' or 'val'.
+        folder: The folder of the class folders.
+        class_counts: Images of each class, in the order of the labels.
+        ignored_files: Files that are no images, beside or in the class folders; hidden ones are not counted.
+        annotation_file: Lists the images that are used where these are not all (:func:`without_images`).
+    """
+
+    name: str
+    folder: Path
+    class_counts: tuple[int, ...]
+    ignored_files: int
+    annotation_file: Path | None = None
+
+    @property
+    def image_count(self) -> int:
+        """Images of all classes."""
+        return sum(self.class_counts)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A data set in ImageNet's layout.
+
+    ``classes`` are the names of the class folders in the order of the labels, which is that of Python's
+    ``sorted``. ``train`` is None where only the validation split was asked for.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: ImageFolderSplit | None
+    val: ImageFolderSplit
+
+
+def find_image_folder(root: Path, names: Sequence[str] = ("train", "val")) -> ImageFolder:
+    """Find the splits, classes and images of a data set in ImageNet's layout.
+
+    Args:
+        root: Folder of the data set, with ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. Class folders may have
+            folders of their own.
+        names: The splits to look for: both, or ``("val",)`` for a test.
+
+    Raises:
+        UserError: A split is missing or has no class folders, the splits' classes differ, or a class has no
+            training images. A class without validation images is none but has a count of 0.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"the data folder {root} does not exist; it is to hold {_LAYOUT}.")
+    for name in names:
+        if not (root / name).is_dir():
+            there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+            held = f"its folders are {enumerate_offenders(there)}" if there else "it has no folders"
+            raise UserError(f"{root} has no folder {name!r} ({held}); it is to hold {_LAYOUT}.")
+    classes = {name: _class_names(root / name) for name in names}
+    if "train" in classes:
+        _check_same_classes(root, classes["train"], classes["val"])
+    splits = {name: _count(name, root / name, classes[name]) for name in names}
+    for split in splits.values():
+        _check_no_empty_class(split, classes[split.name])
+    return ImageFolder(root, classes["val"], splits.get("train"), splits["val"])
+
+
+def list_images(split: ImageFolderSplit) -> Iterator[tuple[str, int]]:
+    """A split's images: (path relative to its folder, label), a class after the other."""
+    _, labels = find_folders(str(split.folder))
+    return iter(get_samples(str(split.folder), labels, _is_image)[0])
+
+
+def find_bad_images(split: ImageFolderSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:
+    """Decode every image of a split and name those that fail.
+
+    What was found is remembered (see :func:`fvnet_mm.data.image_check.decode_images`), so that a second check
+    only looks whether files have changed.
+
+    Args:
+        split: What :func:`find_image_folder` found.
+        progress: Called with (images done, images to decode) now and then.
+    """
+    names = [name for name, _ in list_images(split)]
+    facts = decode_images(split.folder, names, progress)
+    reasons = {name: facts[name].fault if name in facts else "there is no such file" for name in names}
+    return [BadImage(name, reason) for name, reason in reasons.items() if reason is not None]
+
+
+def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: Path) -> ImageFolderSplit:
+    """Write the list of a split's images without some of them, as mmpretrain's ``CustomDataset`` reads it.
+
+    Args:
+        split: What :func:`find_image_folder` found.
+        bad: The images to leave out.
+        out_file: The list, a line 'path label' for each image, for the data set's ``ann_file``.
+
+    Returns:
+        The split with the list.
+
+    Raises:
+        UserError: A training class, or the validation split, has no other images; or a name cannot be listed.
+    """
+    names = {image.file_name for image in bad}
+    counts = [0] * len(split.class_counts)
+    lines = []
+    for name, label in list_images(split):
+        if name in names:
+            continue
+        if not _can_be_listed(name):
+            raise UserError(
+                f"{name!r} in {split.folder} cannot stand in a list of images (it begins with a space, or has a line"
+                " break or bytes that are no UTF-8); rename it, or mend the bad images."
+            )
+        counts[label] += 1
+        lines.append(f"{name} {label}\n")
+    shortened = replace(split, class_counts=tuple(counts), annotation_file=Path(out_file))
+    changes = enumerate(zip(split.class_counts, counts, strict=True))
+    emptied = [label for label, (before, after) in changes if before > after == 0]
+    if not lines or (split.name == "train" and emptied):
+        classes, _ = find_folders(str(split.folder))
+        raise UserError(
+            f"without the {len(names):,} bad images of {split.folder} the classes"
+            f" {enumerate_offenders([classes[label] for label in emptied])} have no images left; mend the images."
+        )
+    with replacing(out_file) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    return shortened
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _can_be_listed(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return name == name.lstrip() and "\n" not in name and "\r" not in name
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders of a split.
+
+    Raises:
+        UserError: There are none or only one, or one is hidden, which mmpretrain would take for a class, too.
+    """
+    classes, _ = find_folders(str(folder))
+    if not classes:
+        raise UserError(f"{folder} {_what_lies_there(folder)}")
+    hidden = [name for name in classes if name.startswith(".")]
+    if hidden:
+        raise UserError(
+            f"{folder} has hidden folders ({enumerate_offenders(hidden)}), each of which would become a class and"
+            " shift the labels of the others; delete them."
+        )
+    if len(classes) == 1:
+        raise UserError(
+            f"{folder} has a single class folder, {classes[0]!r}, and there is nothing to tell apart;"
+            " if the classes lie in it, move them one level up."
+        )
+    return tuple(classes)
+
+
+def _what_lies_there(folder: Path) -> str:
+    """What a split without class folders holds instead, and what to do."""
+    files = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    images, archives = sum(map(_is_image, files)), sum(name.endswith(".tar") for name in files)
+    if archives:
+        return f"holds {archives:,} .tar archives and no class folders; unpack each into a folder of its name."
+    if images:
+        return (
+            f"holds {images:,} images and no class folders; move each image into the folder of its class,"
+            " named as in train (for ImageNet's validation images the script valprep.sh does it)."
+        )
+    return f"has no class folders; the data folder is to hold {_LAYOUT}."
+
+
+def _check_same_classes(root: Path, train: tuple[str, ...], val: tuple[str, ...]) -> None:
+    differences = [
+        f"{enumerate_offenders(names)} only in {split}"
+        for split, names in (
+            ("train", sorted(set(train) - set(val))),
+            ("val", sorted(set(val) - set(train))),
+        )
+        if names
+    ]
+    if differences:
+        raise UserError(
+            f"the class folders of {root / 'train'} and {root / 'val'} differ ({', '.join(differences)});"
+            " make the same folders in both, as a label is a folder's place among them."
+        )
+
+
+def _count(name: str, folder: Path, classes: Sequence[str]) -> ImageFolderSplit:
+    ignored = sum(entry.is_file() and not entry.name.startswith(".") for entry in folder.iterdir())
+
+    def is_image(file: str) -> bool:
+        nonlocal ignored
+        ignored += not _is_image(file)
+        return _is_image(file)
+
+    try:
+        samples, _ = get_samples(str(folder), {name: label for label, name in enumerate(classes)}, is_image)
+    except OSError as error:  # a folder without permission, or a link to a folder that it is in
+        place = Path(error.filename or folder).relative_to(folder).parts[:3]
+        raise UserError(
+            f"{folder} cannot be listed: {error.strerror or error}, at {folder.joinpath(*place)}; make its folders"
+            " readable, and let no link lead back to where it is."
+        ) from error
+    counts = [0] * len(classes)
+    for _, label in samples:
+        counts[label] += 1
+    return ImageFolderSplit(name, folder, tuple(counts), ignored)
+
+
+def _check_no_empty_class(split: ImageFolderSplit, classes: Sequence[str]) -> None:
+    empty = [name for name, count in zip(classes, split.class_counts, strict=True) if count == 0]
+    if empty and (split.name == "train" or len(empty) == len(classes)):
+        raise UserError(
+            f"{len(empty)} of {len(classes)} class folders of {split.folder} hold no images"
+            f" ({enumerate_offenders(empty)}); images are files that end in {', '.join(EXTENSIONS)}."
+        )

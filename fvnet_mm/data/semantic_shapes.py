@@ -1,0 +1,163 @@
+"""A generated semantic segmentation set in exactly ADE20K's layout, to try a segmenter without a download.
+
+An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fvnet_mm.data.ade20k_layout import OBJECT_INFO_FILE, SCENES_FILE, SPLIT_FOLDERS
+from fvnet_mm.data.classes import ADE20K_CLASSES
+from fvnet_mm.data.generated import write_generated
+from fvnet_mm.data.grounds import GROUNDS, draw_grounds
+from fvnet_mm.data.kinds import KINDS, Array
+from fvnet_mm.data.scenes import SceneSettings, draw_scene
+
+VERSION = 1
+"""Version of what is drawn; whoever changes a pixel raises it, and older sets are made again."""
+
+SETTINGS_FILE = "semantic_shapes.json"
+"""Written last into a set's folder: a folder that has it was made here, and with which settings."""
+
+SCENES: dict[str, tuple[str, ...]] = {
+    "beach": ("sky", "sea", "sand"),
+    "coast": ("sky", "mountain", "sea"),
+    "pasture": ("sky", "mountain", "grass"),
+    "park": ("sky", "grass"),
+    "dune": ("sky", "sand"),
+    "living_room": ("wall", "floor"),
+}
+"""Scene categories, and their grounds from top to bottom."""
+
+THINGS = {
+    "sports ball": "ball",
+    "book": "book",
+    "stop sign": "signboard",
+    "airplane": "airplane",
+    "traffic light": "traffic light",
+    "donut": None,
+    "kite": None,
+}
+"""The kinds of objects that lie on the grounds, by their names in :data:`fvnet_mm.data.kinds.KINDS`, and their class.
+
+Those without a class stay unlabelled, as the many things in ADE20K do that are none of its 150 classes.
+"""
+
+
+class SemanticScene(NamedTuple):
+    """A drawn image, (H, W, 3) uint8 RGB; its labels, (H, W) uint8 with 0 for not labelled; and its category."""
+
+    image: Array
+    labels: Array
+    category: str
+
+
+def write_ade20k_shapes(
+    root: Path,
+    train_images: int = 256,
+    val_images: int = 48,
+    image_size: tuple[int, int] = (160, 160),
+    seed: int = 0,
+) -> Path:
+    """Write a data set of drawn scenes: ``images``, ``annotations``, ``objectInfo150.txt``, ``sceneCategories.txt``.
+
+    Of ADE20K's 150 classes the grounds of :data:`SCENES` and the classes of :data:`THINGS` occur. Edges between
+    grounds and things without a class are labelled 0. A complete set with the same settings is kept; anything
+    else that was generated into ``root`` before is replaced. The set is written beside ``root`` and renamed, so
+    ``root`` is never half a set.
+
+    Args:
+        root: folder of the set; its parents are made.
+        train_images: images in the training split.
+        val_images: images in the validation split.
+        image_size: (width, height) in pixels.
+        seed: of all randomness.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        ValueError: a number is out of its range.
+        UserError: ``root`` exists and was not generated here.
+    """
+    if min(train_images, val_images) < 1 or min(image_size) < 32:
+        raise ValueError(
+            f"{train_images} training and {val_images} validation images of {image_size} pixels:"
+            " a split needs an image, an image 32 pixels a side"
+        )
+    counts = {"train": train_images, "val": val_images}
+    settings = {"version": VERSION, "seed": seed, "images": counts, "image_size": list(image_size)}
+
+    def is_whole(folder: Path) -> bool:
+        return all(
+            sum(1 for _ in (folder / part / SPLIT_FOLDERS[split]).glob(pattern)) == count
+            for split, count in counts.items()
+            for part, pattern in (("images", "*.jpg"), ("annotations", "*.png"))
+        )
+
+    def write(folder: Path) -> None:
+        scenes: list[str] = []
+        pixels: dict[str, list[Array]] = {split: [] for split in counts}
+        for split, count in counts.items():
+            for part in ("images", "annotations"):
+                (folder / part / SPLIT_FOLDERS[split]).mkdir(parents=True)
+            for index in range(count):
+                scene = draw_semantic_image(seed, split, index, image_size)
+                stem = f"ADE_{split}_{index + 1:08d}"
+                _write_pair(folder, SPLIT_FOLDERS[split], stem, scene)
+                scenes.append(f"{stem} {scene.category}\n")
+                pixels[split].append(np.bincount(scene.labels.ravel(), minlength=len(ADE20K_CLASSES) + 1))
+        (folder / SCENES_FILE).write_text("".join(scenes))
+        (folder / OBJECT_INFO_FILE).write_text(_object_info(np.array(pixels["train"]), np.array(pixels["val"])))
+
+    return write_generated(root, SETTINGS_FILE, settings, is_whole, write)
+
+
+def draw_semantic_image(seed: int, split: str, index: int, image_size: tuple[int, int] = (160, 160)) -> SemanticScene:
+    """Draw image ``index`` of a split; nothing but the arguments and :data:`VERSION` decides what is seen."""
+    rng = np.random.default_rng([VERSION, seed, list(SPLIT_FOLDERS).index(split), index])
+    width, height = image_size
+    category = list(SCENES)[rng.integers(len(SCENES))]
+    grounds = SCENES[category]
+    canvas, position = draw_grounds(rng, grounds, height, width)
+    # The position -1, at an edge, takes the last entry.
+    labels = np.array([*map(_label, grounds), 0], np.uint8)[position]
+    kinds = [kind for kind in KINDS if kind.name in THINGS]
+    scene = draw_scene(rng, kinds, SceneSettings(image_size, objects=(1, 4)), canvas)
+    for item in scene.objects:
+        labels[item.mask] = _label(THINGS[kinds[item.kind].name])
+    return SemanticScene(scene.image, labels, category)
+
+
+def occurring_classes() -> tuple[str, ...]:
+    """The classes of ADE20K that are drawn, in the order of their labels."""
+    drawn = {*(name for grounds in SCENES.values() for name in grounds), *THINGS.values()}
+    return tuple(name for name in ADE20K_CLASSES if name in drawn)
+
+
+def _label(name: str | None) -> int:
+    return 0 if name is None else ADE20K_CLASSES.index(name) + 1
+
+
+def _write_pair(folder: Path, split_folder: str, stem: str, scene: SemanticScene) -> None:
+    for part, suffix, pixels, quality in (
+        ("images", ".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
+        ("annotations", ".png", scene.labels, []),
+    ):
+        encoded = cv2.imencode(suffix, pixels, quality)[1]
+        (folder / part / split_folder / f"{stem}{suffix}").write_bytes(encoded.tobytes())
+
+
+def _object_info(train: Array, val: Array) -> str:
+    """ADE20K's table of classes, from the pixels that each label has in each image, (images, labels)."""
+    ratios = (train.sum(0) + val.sum(0)) / (train.sum() + val.sum())
+    rows = ["Idx\tRatio\tTrain\tVal\tStuff\tName"]
+    for label, name in enumerate(ADE20K_CLASSES, 1):
+        images = np.count_nonzero(train[:, label]), np.count_nonzero(val[:, label])
+        rows.append(f"{label}\t{ratios[label]:.4f}\t{images[0]}\t{images[1]}\t{int(name in GROUNDS)}\t{name}")
+    return "\n".join(rows) + "\n"

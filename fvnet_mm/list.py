@@ -1,0 +1,205 @@
+"""Lists the configs: parameters, multiply-accumulate operations and protocol of each, in one table.
+
+python -m fvnet_mm.list
+python -m fvnet_mm.list --filter upernet --markdown
+python -m fvnet_mm.list --backbones
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fvnet_mm.cli import run_tool
+from fvnet_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
+
+    from fvnet_mm.bench.model_complexity import ModelComplexity
+
+FRAMEWORKS = ("retinanet", "mask_rcnn", "semantic_fpn", "upernet")
+"""The frameworks as configs' names begin, in the order of the table; classification comes last."""
+
+COLUMNS = (
+    "Config",
+    "Trunk (M)",
+    "Whole (M)",
+    "MACs (G)",
+    "At",
+    "Optimizer",
+    "Learning rate",
+    "Weight decay",
+    "Batch",
+    "Schedule",
+    "Initial weights",
+)
+BACKBONE_COLUMNS = ("Backbone", "Type", "Channels", "Initial weights")
+_NUMBERS = {"Trunk (M)", "Whole (M)", "MACs (G)", "Learning rate", "Weight decay", "Batch"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: its columns' names, and sections of rows."""
+
+    columns: tuple[str, ...]
+    sections: tuple[tuple[tuple[str, ...], ...], ...]
+
+    def markdown(self) -> str:
+        align = ["---:" if column in _NUMBERS else "---" for column in self.columns]
+        rows = [self.columns, align, *(row for section in self.sections for row in section)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def show(self) -> None:
+        """Prints it, ruled on a terminal, as plain columns into a file or pipe."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        console = Console()
+        table = RichTable(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, highlight=True)
+        for column in self.columns:
+            table.add_column(column, justify="right" if column in _NUMBERS else "left", no_wrap=True)
+        for section in self.sections:
+            for row in section:
+                table.add_row(*row)
+            table.add_section()
+        # Wider than the terminal it is folded there: whole numbers on broken lines, not the other way round.
+        unlimited = console.options.update(max_width=10_000)
+        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
+        console.print(table)
+
+
+def list_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fvnet_mm.list", description=__doc__.splitlines()[0])
+    parser.add_argument("--filter", default="", metavar="TEXT", help="only those with TEXT in their name")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--backbones", action="store_true", help="list the trunks that --backbone NAME accepts")
+    parser.add_argument("--configs", type=Path, metavar="DIR", help="folder of configs (default: this repository's)")
+    parser.set_defaults(local_rank=0)  # what run_tool wants of every tool
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Imports late, so that --help answers at once."""
+    from fvnet_mm.engine.trunk import CONFIGS, DESCRIPTIONS
+
+    folder = arguments.configs or CONFIGS
+    files = folder / DESCRIPTIONS if arguments.backbones else folder
+    paths = sorted(path for path in files.glob("*.py") if arguments.filter in path.stem)
+    if not paths:
+        what = f"{arguments.filter!r} in the name" if arguments.filter else "the suffix .py"
+        raise UserError(f"{files} has no file with {what}; see --filter and --configs DIR.")
+    table = backbone_table(paths) if arguments.backbones else config_table(paths)
+    if arguments.markdown:
+        print(table.markdown())
+    else:
+        table.show()
+
+
+def config_table(paths: Iterable[Path]) -> Table:
+    """The table of these configs, sorted by framework.
+
+    Raises:
+        UserError: One of them cannot be read, or its model cannot be built or counted.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from fvnet_mm.engine.config_file import read_config
+
+    counted: dict[str, ModelComplexity] = {}  # schedules share their models
+    sections: dict[int, list[tuple[str, ...]]] = {}
+    progress = Console(stderr=True)
+    for path in track(list(paths), "counting", console=progress, transient=True, disable=not progress.is_terminal):
+        cfg = read_config(path, "config")
+        if not isinstance(cfg.get("model"), dict):
+            raise UserError(f"{path} has no model; --configs DIR takes a folder of configs like this repository's.")
+        rows = sections.setdefault(_framework(path.stem), [])
+        with _no_remarks():
+            rows.append(_row(path.stem, cfg, counted))
+    return Table(COLUMNS, tuple(tuple(rows) for _, rows in sorted(sections.items())))
+
+
+def backbone_table(paths: Iterable[Path]) -> Table:
+    """The table of these backbone descriptions.
+
+    Raises:
+        UserError: One of them cannot be read.
+    """
+    from fvnet_mm.engine.trunk import describe
+
+    rows = []
+    for path in paths:
+        trunk = describe(path.stem, path.parents[2])
+        kind = trunk.backbone.get("model_name") or trunk.backbone.get("arch")
+        kind = f"{trunk.backbone.type}, {kind}" if kind else trunk.backbone.type
+        rows.append((path.stem, kind, ", ".join(map(str, trunk.channels)), _weights(trunk.weights)))
+    return Table(BACKBONE_COLUMNS, (tuple(rows),))
+
+
+@contextmanager
+def _no_remarks() -> Iterator[None]:
+    """Keeps what models say of themselves when they are built away from the table."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _framework(name: str) -> int:
+    return next((i for i, framework in enumerate(FRAMEWORKS) if name.startswith(framework)), len(FRAMEWORKS))
+
+
+def _row(name: str, cfg: Config, counted: dict[str, ModelComplexity]) -> tuple[str, ...]:
+    from fvnet_mm.bench.model_complexity import count_model, customary_shape
+
+    height, width = customary_shape(cfg)
+    model = repr(cfg.model)
+    if model not in counted:
+        counted[model] = count_model(cfg, (height, width))
+    size = counted[model]
+    optimizer = cfg.optim_wrapper.optimizer
+    return (
+        name,
+        f"{size.parameters['backbone'] / 1e6:.2f}",
+        f"{size.total_parameters / 1e6:.2f}",
+        f"{size.total_macs / 1e9:.{1 if size.total_macs > 1e10 else 2}f}",
+        f"{width}x{height}",
+        str(optimizer.type),
+        f"{optimizer.lr:g}",
+        f"{optimizer.get('weight_decay', 0):g}",
+        str(cfg.get("auto_scale_lr", {}).get("base_batch_size", cfg.train_dataloader.batch_size)),
+        _schedule(cfg.train_cfg),
+        _weights(cfg.get("weights")),
+    )
+
+
+def _schedule(train_cfg: ConfigDict) -> str:
+    if train_cfg.get("max_iters"):
+        return f"{train_cfg.max_iters / 1000:g}k steps"
+    return f"{train_cfg.max_epochs} epochs"
+
+
+def _weights(weights: ConfigDict | None) -> str:
+    """'none', or how the initial weights came about: 'distilled, 450 epochs'."""
+    if not weights:
+        return "none"
+    kind = {True: "distilled", False: "plain"}.get(weights.get("distilled"), "origin unknown")
+    return f"{kind}, {weights.epochs} epochs" if weights.get("epochs") else kind
+
+
+if __name__ == "__main__":
+    run_tool(main, list_parser())

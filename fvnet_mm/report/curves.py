@@ -9,21 +9,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fvnet_mm.files import replacing
-from fvnet_mm.report.palette import BLUE, COLOURS, GREEN, INK, ORANGE, QUIET, VERMILION
+from fvnet_mm.report.metrics import in_percent
+from fvnet_mm.report.palette import BLUE, COLOURS, GREEN, INK, ORANGE, QUIET, SKY, VERMILION
 from fvnet_mm.report.scalars import History, read_scalars
 
-# Ending of the metric's key: name, colour, line style. mmdet logs shares, mmseg percent.
-_METRICS = {
-    "bbox_mAP": ("AP", BLUE, "-"),
-    "bbox_mAP_50": ("AP50", VERMILION, "-"),
-    "segm_mAP": ("mask AP", BLUE, "--"),
-    "segm_mAP_50": ("mask AP50", VERMILION, "--"),
-    "mIoU": ("mIoU", GREEN, "-"),
-    "mAcc": ("mAcc", ORANGE, "-"),
+# A metric's colour and line style. All else that is evaluated is in the log, not here.
+_STYLES = {
+    "AP": (BLUE, "-"),
+    "AP50": (VERMILION, "-"),
+    "mask AP": (BLUE, "--"),
+    "mask AP50": (VERMILION, "--"),
+    "mIoU": (GREEN, "-"),
+    "mAcc": (ORANGE, "-"),
+    "aAcc": (SKY, "-"),
+    "top-1": (BLUE, "-"),
+    "top-5": (VERMILION, "-"),
 }
+_MOST_MARKERS = 40
 
 
 def draw_curves(scalars_files: Path | Sequence[Path], out_file: Path) -> Path:
@@ -41,7 +46,7 @@ def draw_curves(scalars_files: Path | Sequence[Path], out_file: Path) -> Path:
         UserError: a file can't be read or is no log of mmengine.
     """
     history = read_scalars(scalars_files)
-    figure = Figure(figsize=(12, 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     losses, metrics = figure.subplots(1, 2)
     _draw_losses(losses, history)
@@ -101,19 +106,24 @@ def _draw_losses(axes: Axes, history: History) -> None:
         right.spines[["top", "left"]].set_visible(False)
         right.spines[["right", "bottom"]].set_color(QUIET)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, title="smoothed, last value", title_fontsize="small", fontsize="small")
+    _shorten_thousands(axes)
+    below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)  # Mask R-CNN has six losses
+    axes.legend(**below, frameon=False, title="smoothed, last value", title_fontsize="small", fontsize="small")
 
 
 def _draw_metrics(axes: Axes, history: History) -> None:
     unit = "epoch" if history.by_epoch else "iteration"
     _frame(axes, "Evaluation", unit, "%")
-    for ending, (name, colour, style) in _METRICS.items():
-        steps, values = _metric(history, ending)
+    evaluations = [(item.step, in_percent(item.metrics)) for item in history.evaluations]
+    for name, (colour, style) in _STYLES.items():
+        steps = [step for step, metrics in evaluations if name in metrics]
+        values = [metrics[name] for _, metrics in evaluations if name in metrics]
         if not steps:
             continue
         best = int(np.argmax(values))
-        label = f"{name}, best {values[best]:.1f} ({unit} {steps[best]})"
-        axes.plot(steps, values, style, color=colour, linewidth=2, marker="o", markersize=4, label=label)
+        label = f"{name}, best {values[best]:.1f} ({unit} {steps[best]:,})"
+        marker = "o" if len(steps) <= _MOST_MARKERS else ""
+        axes.plot(steps, values, style, color=colour, linewidth=2, marker=marker, markersize=4, label=label)
         axes.annotate(
             f"{values[-1]:.1f}",
             (steps[-1], values[-1]),
@@ -123,30 +133,23 @@ def _draw_metrics(axes: Axes, history: History) -> None:
             va="center",
         )
     if not axes.lines:
-        _say(axes, "no evaluation with a detection yet")
+        _say(axes, "no evaluation with a result yet")
         return
     axes.set_ylim(0, max(axes.get_ylim()[1] * 1.05, 1))
     axes.margins(x=0.08)
     axes.set_xlim(left=min(axes.get_xlim()[0], 0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize="small")
-
-
-def _metric(history: History, ending: str) -> tuple[list[int], list[float]]:
-    """Steps and values in percent of the metric whose key, without its data set's prefix, is ``ending``."""
-    factor = 1 if ending.startswith("m") else 100
-    points = [
-        (item.step, factor * value)
-        for item in history.evaluations
-        for key, value in item.metrics.items()
-        # COCO's averages over no object are -1.
-        if key.rpartition("/")[2] == ending and value >= 0
-    ]
-    return [step for step, _ in points], [value for _, value in points]
+    _shorten_thousands(axes)
+    axes.legend(frameon=False, fontsize="small", handlelength=3.5)
 
 
 def _marker(steps: Sequence[int]) -> str:
     return "o" if len(steps) == 1 else ""
+
+
+def _shorten_thousands(axes: Axes) -> None:
+    if axes.get_xlim()[1] >= 10_000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _frame(axes: Axes, title: str, x: str, y: str) -> None:

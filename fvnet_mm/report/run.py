@@ -1,13 +1,20 @@
 """The end of a run: pictures, and the lines that say what came out and where it is."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from mmengine.dist import is_main_process
 
+from fvnet_mm.data.ade20k_layout import Ade20kFolder
+from fvnet_mm.data.coco_layout import CocoFolder
+from fvnet_mm.engine.hooks import Evaluation
 from fvnet_mm.engine.session import RunResult
 from fvnet_mm.errors import UserError
+from fvnet_mm.report.classification_sheet import draw_classification_sheet
 from fvnet_mm.report.contact_sheet import draw_contact_sheet
 from fvnet_mm.report.curves import draw_curves
-
-_SHOWN = {"AP": "mAP", "AP50": "mAP_50", "AP75": "mAP_75", "AP_S": "mAP_s", "AP_M": "mAP_m", "AP_L": "mAP_l"}
+from fvnet_mm.report.metrics import format_metrics
+from fvnet_mm.report.segmentation_sheet import SegmentedImage, draw_segmentation_sheet
 
 
 def report(result: RunResult, next_command: str | None = None) -> None:
@@ -20,49 +27,66 @@ def report(result: RunResult, next_command: str | None = None) -> None:
     if not is_main_process():
         return
     folder = result.work_dir / "vis"
-    val = result.data.folder.val
-    pictures = {
-        "detections.png": lambda out: draw_contact_sheet(val.annotation_file, val.image_dir, result.predictions, out)
-    }
+    pictures = {"predictions.png": lambda out: _draw_predictions(result, out)}
     if result.scalars:
         pictures["curves.png"] = lambda out: draw_curves(result.scalars, out)
-    drawn = []
-    for name, draw in pictures.items():
-        try:
-            draw(folder / name)
-            drawn.append(str(folder / name))
-        except (UserError, OSError) as error:  # metrics are not lost for want of a picture
-            drawn.append(f"{name} was not drawn: {error}")
+    drawn = [_draw(draw, folder / name) for name, draw in pictures.items()]
     print(closing_lines(result, drawn, next_command), flush=True)
+
+
+def _draw(draw: Callable[[Path], object], out_file: Path) -> str:
+    try:
+        draw(out_file)
+    except (UserError, OSError) as error:  # metrics are not lost for want of a picture
+        return f"{out_file.name} was not drawn: {error}"
+    return str(out_file)
+
+
+def _draw_predictions(result: RunResult, out_file: Path) -> None:
+    folder, place = result.data.folder, result.predictions
+    if isinstance(folder, CocoFolder):
+        masks = Path(f"{place}.segm.json")
+        draw_contact_sheet(
+            folder.val.annotation_file,
+            folder.val.image_dir,
+            Path(f"{place}.bbox.json"),
+            out_file,
+            segmentations_file=masks if masks.is_file() else None,
+        )
+    elif isinstance(folder, Ade20kFolder):
+        val = folder.val
+        files = zip(val.stems, val.image_names, val.label_names, strict=True)
+        draw_segmentation_sheet(
+            [
+                SegmentedImage(val.image_dir / image, val.label_dir / label, place / f"{Path(stem).name}.png")
+                for stem, image, label in files
+            ],
+            folder.classes,
+            out_file,
+        )
+    else:
+        draw_classification_sheet(Path(f"{place}.json"), folder.val.folder, folder.classes, out_file)
 
 
 def closing_lines(result: RunResult, pictures: list[str], next_command: str | None) -> str:
     """What came out of a run, where its files are, and what to type next."""
     lines = [
-        (_when(epochs) if next_command else "metrics", format_metrics(metrics))
-        for epochs, metrics in _first_and_last(result)
+        (_when(evaluation.step, result.unit) if next_command else "metrics", format_metrics(evaluation.metrics))
+        for evaluation in _first_and_last(result)
     ]
     lines.append(("checkpoint", str(result.checkpoint)))
     lines.append(("log", str(result.log_file)))
     lines += [("picture", picture) for picture in pictures]
     if next_command:
         lines.append(("next", next_command))
-    return "\n".join(["", *(f"  {label:<16}{text}" for label, text in lines)])
+    width = max(15, *(len(label) for label, _ in lines))
+    return "\n".join(["", *(f"  {label:<{width}} {text}" for label, text in lines)])
 
 
-def _when(epochs: int) -> str:
-    return f"after {epochs} epoch{'s' * (epochs != 1)}" if epochs else "untrained"
+def _when(step: int, unit: str) -> str:
+    return f"after {step} {unit}{'s' * (step != 1)}" if step else "untrained"
 
 
-def format_metrics(metrics: dict[str, float]) -> str:
-    """COCO's six averages in percent, such as 'AP 12.3  AP50 31.0  ...'."""
-    values = {name.split("bbox_")[-1]: value for name, value in metrics.items()}
-    shown = [f"{label} {100 * values[name]:.1f}" for label, name in _SHOWN.items() if values.get(name, -1) >= 0]
-    if not metrics:
-        return "AP 0.0  (no detection above the score threshold)"
-    return "  ".join(shown) or "no AP: the evaluated images have no objects that count"
-
-
-def _first_and_last(result: RunResult) -> list[tuple[int, dict[str, float]]]:
+def _first_and_last(result: RunResult) -> list[Evaluation]:
     first, last = result.evaluations[0], result.evaluations[-1]
-    return [first, last] if first[0] == 0 and first is not last else [last]
+    return [first, last] if first.step == 0 and first is not last else [last]

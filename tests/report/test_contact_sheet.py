@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
+from pycocotools import mask as coco_mask
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.contact_sheet import TILE, draw_contact_sheet
@@ -48,6 +49,20 @@ class Files:
             for image, category, score in detections
         ]
         self.predictions.write_text(json.dumps(entries))
+
+    def segment(self, image: int, category: int, mask: np.ndarray, score: float = 0.9) -> Path:
+        """Write one detection with a mask, (H, W) bool, as mmdet does; its box is far smaller than the mask."""
+        rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        entry = {
+            "image_id": image,
+            "category_id": category,
+            "bbox": [0, 0, 1, 1],
+            "score": score,
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+        }
+        file = self.predictions.with_name("predictions.segm.json")
+        file.write_text(json.dumps([entry]))
+        return file
 
     def draw(self, **settings: object) -> np.ndarray:
         path = draw_contact_sheet(self.annotations, self.images, self.predictions, self.out, **settings)
@@ -191,3 +206,78 @@ def test_odd_boxes_and_long_names_do_no_harm(files: Callable):
     one.content["annotations"][0].update(bbox=[-500, 5, 2000, -3], iscrowd=1)
     one.annotations.write_text(json.dumps(one.content))
     assert pixels_of(one.draw(), COLOURS[0]) > 0
+
+
+def tinted(panel: np.ndarray) -> np.ndarray:
+    return np.abs(panel.astype(int) - GREY).max(-1) > 25  # about half of a mask's inside
+
+
+def test_masks_cover_what_they_cover(files: Callable):
+    one = files(1)
+    mask = np.zeros((SIZE[1], SIZE[0]), bool)
+    mask[10:40, 30:60] = True
+    mask[20:30, 40:50] = False  # a hole
+    # The same outline as a polygon, without the hole; the box is that of another place.
+    one.content["annotations"][0].update(segmentation=[[30, 10, 60, 10, 60, 40, 30, 40]], bbox=[0, 0, 1, 1])
+    one.annotations.write_text(json.dumps(one.content))
+    truth, found = panels(one.draw(segmentations_file=one.segment(0, 1, mask)))
+    scale = TILE // SIZE[0]
+    expected = mask.repeat(scale, 0).repeat(scale, 1)
+    filled = expected.copy()
+    filled[20 * scale : 30 * scale, 40 * scale : 50 * scale] = True
+    away_from_the_label = np.s_[8 * scale :, 25 * scale :]
+    assert (tinted(found) == expected)[away_from_the_label].mean() > 0.97
+    assert (tinted(truth) == filled)[away_from_the_label].mean() > 0.97
+
+
+def test_masks_are_translucent_with_a_solid_outline(files: Callable):
+    one = files(1)
+    mask = np.zeros((SIZE[1], SIZE[0]), bool)
+    mask[10:40, 30:60] = True
+    _, found = panels(one.draw(segmentations_file=one.segment(0, 1, mask)))
+    scale = TILE // SIZE[0]
+    colour = np.array(ImageColor.getrgb(COLOURS[0]))
+    middle = found[25 * scale, 45 * scale].astype(int)
+    assert (np.abs(middle - GREY) < np.abs(colour - GREY)).all()
+    assert (middle != GREY).all()
+    outline = (found[25 * scale] == colour).all(-1).nonzero()[0]
+    np.testing.assert_allclose([outline.min(), outline.max()], [30 * scale, 60 * scale], atol=3)
+
+
+def test_boxes_with_masks_are_thinner(files: Callable):
+    one = files(1)
+    with_boxes, _ = panels(one.draw())
+    segmentations = one.segment(0, 1, np.zeros((SIZE[1], SIZE[0]), bool))
+    one.content["annotations"][0]["segmentation"] = [[0, 0, 1, 0, 1, 1]]
+    one.annotations.write_text(json.dumps(one.content))
+    with_masks, _ = panels(one.draw(segmentations_file=segmentations))
+    outline = 2 * (20 + 24) * TILE / SIZE[0]
+    difference = pixels_of(with_boxes, COLOURS[0]) - pixels_of(with_masks, COLOURS[0])
+    assert difference == pytest.approx(outline, rel=0.1)
+
+
+def test_without_masks_annotated_ones_are_not_drawn(files: Callable):
+    one = files(1)
+    before = one.draw()
+    one.content["annotations"][0]["segmentation"] = [[30, 10, 60, 10, 60, 40]]
+    one.annotations.write_text(json.dumps(one.content))
+    np.testing.assert_array_equal(one.draw(), before)
+
+
+@pytest.mark.parametrize("wrong", [None, [[1, 2, 3, 4, 5, 6]], {"size": [48, 64]}])
+def test_detections_without_run_lengths_end_in_a_sentence(files: Callable, wrong: object):
+    one = files(1)
+    entry = {"image_id": 0, "category_id": 1, "score": 0.5, "bbox": [1, 2, 3, 4], "segmentation": wrong}
+    one.predictions.write_text(json.dumps([entry]))
+    with pytest.raises(UserError, match=r"is not in COCO's result format, .* segmentation \(run lengths\)"):
+        one.draw(segmentations_file=one.predictions)
+
+
+def test_broken_run_lengths_end_in_a_sentence(files: Callable):
+    one = files(1)
+    file = one.segment(0, 1, np.ones((SIZE[1], SIZE[0]), bool))
+    content = json.loads(file.read_text())
+    content[0]["segmentation"]["counts"] = "garbage!!!"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a mask of 0\.png can't be decoded"):
+        one.draw(segmentations_file=file)

@@ -1,0 +1,180 @@
+"""What a config says of the protocol. Takes plain dicts, such as ``Config.to_dict()`` of mmengine or a parsed dump."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from fvnet_mm.records.schema import Task
+
+Settings = Mapping[str, object]
+
+_FRAMEWORKS = {
+    "RetinaNet": "retinanet",
+    "MaskRCNN": "mask_rcnn",
+    "FPNHead": "semantic_fpn",
+    "UPerHead": "upernet",
+    "ImageClassifier": "classification",
+    "DistilledImageClassifier": "classification",
+}
+"""By the type of the model, or of a segmentor's decode head."""
+
+_TASKS: dict[str, Task] = {"mmseg": "semantic_segmentation", "mmpretrain": "classification"}
+
+_READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys")
+"""Arguments that say how files are read or what is handed on, not what comes out."""
+
+_OF_OTHERS = ("in_channels", "num_classes", "init_cfg", "mean", "std")
+"""Arguments of a model's parts that follow from the trunk or the data, which are recorded themselves."""
+
+_DEFAULT_DECAY = {"AdamW": 0.01}
+"""Weight decay of torch's optimizers where a config states none; that of all others is 0."""
+
+TEST_FIELDS = ("framework", "data", "model", "test_pipeline", "test_mode")
+"""Fields of the protocol that a test decides; all others are the training's."""
+
+
+def framework_of(model: Settings) -> str:
+    """The suite's name of a model config's framework, or the name of its class where it has none."""
+    kind = name_of(model)
+    head = model.get("decode_head")
+    inner = name_of(head) if isinstance(head, Mapping) else kind
+    return _FRAMEWORKS.get(inner, _FRAMEWORKS.get(kind, kind))
+
+
+def task_of(cfg: Settings) -> Task:
+    """What the model of a config does, told by its library and, for detectors, by a mask head."""
+    scope = str(cfg.get("default_scope"))
+    regions = cfg["model"].get("roi_head") or {}
+    masks = "mask_head" in regions or "mask_head" in cfg["model"]
+    return _TASKS.get(scope, "instance_segmentation" if masks else "detection")
+
+
+def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, object]:
+    """The fields of :class:`Protocol` that concern training, as far as the config tells them.
+
+    Args:
+        cfg: A whole config, with what its bases say.
+        world_size: Number of processes; None where nobody knows, and then the batch is unknown, too.
+    """
+    wrapper = cfg["optim_wrapper"]
+    optimizer = wrapper["optimizer"]
+    accumulation = wrapper.get("accumulative_counts") or 1
+    per_device = cfg["train_dataloader"].get("batch_size")
+    base = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
+    scaled = bool((cfg.get("auto_scale_lr") or {}).get("enable")) and bool(base)
+    rate = optimizer.get("lr")
+    if scaled:  # as mmengine does, which knows of no accumulation
+        rate = rate * per_device * world_size / base if world_size else None
+    loop = cfg["train_cfg"]
+    epochs, iterations = loop.get("max_epochs"), loop.get("max_iters")
+    clip = wrapper.get("clip_grad") or {"max_norm": 0}
+    rules = {key: wrapper[key] for key in ("constructor", "paramwise_cfg") if wrapper.get(key)}
+    return dict(
+        optimizer=in_words({key: value for key, value in optimizer.items() if key not in ("lr", "weight_decay")}),
+        parameter_rules=in_words(rules) if rules else "none",
+        learning_rate=rate,
+        weight_decay=optimizer.get("weight_decay", _DEFAULT_DECAY.get(name_of(optimizer), 0.0)),
+        learning_rate_rule="linear" if scaled else "fixed",
+        effective_batch=per_device * world_size * accumulation if per_device and world_size else None,
+        length=epochs if iterations is None else iterations // accumulation,
+        length_unit="epoch" if iterations is None else "step",
+        schedule=_schedule(cfg.get("param_scheduler"), accumulation),
+        train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]),
+        precision=_precision(wrapper),
+        gradient_clip=clip.get("max_norm"),
+        averaged=any("EMA" in name_of(hook) for hook in cfg.get("custom_hooks") or ()),
+    )
+
+
+def fields_of_test(cfg: Settings, loader: str) -> dict[str, object]:
+    """The fields of :class:`Protocol` that concern the model and its test, but for the data.
+
+    Args:
+        cfg: A whole config.
+        loader: Which of its loaders the test images come from: 'val_dataloader' or 'test_dataloader'.
+    """
+    model = cfg["model"]
+    rest = {key: value for key, value in model.items() if key not in ("backbone", "test_cfg", "pretrained")}
+    return dict(
+        framework=framework_of(model),
+        model=in_words(rest, _OF_OTHERS),
+        test_pipeline=pipeline_in_words(cfg[loader]["dataset"]),
+        test_mode=in_words(model["test_cfg"]) if model.get("test_cfg") else "default",
+    )
+
+
+def pipeline_in_words(dataset: Settings) -> str:
+    """The transforms of a data set's config, from the innermost data set to its last wrapper."""
+    if "datasets" in dataset:
+        return " | ".join(map(pipeline_in_words, dataset["datasets"]))
+    steps = [in_words(step) for step in dataset.get("pipeline") or ()]
+    if "dataset" in dataset:
+        inner = dataset["dataset"]
+        wrapper = in_words({key: value for key, value in dataset.items() if key not in ("dataset", "pipeline")})
+        return ", ".join([pipeline_in_words(inner), wrapper, *steps])
+    if dataset.get("filter_cfg"):
+        steps.insert(0, f"filter{in_words(dataset['filter_cfg'])}")
+    return ", ".join(steps)
+
+
+def in_words(value: object, without: Collection[str] = ()) -> str:
+    """A setting in canonical words: ``Resize(keep_ratio=True, scale=(1333, 800))``.
+
+    Arguments stand in alphabetical order, lists as tuples, SyncBN as the BN that it equals on one device. Those that
+    are None, that hold paths or URLs, or that say how files are read are left out.
+
+    Args:
+        value: A dict with or without a type, a list, or a plain value.
+        without: Further arguments to leave out, at any depth.
+    """
+    if isinstance(value, Mapping):
+        arguments = [
+            f"{key}={in_words(value[key], without)}"
+            for key in sorted(value, key=str)
+            if key not in _READING and key not in without and value[key] is not None and not _is_place(value[key])
+        ]
+        name = name_of(value)
+        return f"{name}({', '.join(arguments)})" if arguments or not name else name
+    if isinstance(value, list | tuple):
+        return f"({', '.join(in_words(item, without) for item in value)})"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return getattr(value, "__name__", str(value))
+
+
+def name_of(settings: Settings) -> str:
+    """The type that a dict names, without its registry or module; empty if it names none."""
+    kind = settings.get("type", "")
+    name = (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
+    return "BN" if name == "SyncBN" else name
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and "/" in value)
+
+
+def _precision(wrapper: Settings) -> str:
+    if name_of(wrapper) != "AmpOptimWrapper":
+        return "float32"
+    return str(wrapper.get("dtype") or "float16")
+
+
+def _schedule(schedulers: Sequence[Settings] | Settings | None, accumulation: int) -> str:
+    """The learning rate's course; what is counted in forward passes becomes optimizer steps."""
+    schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers or []
+    return ", ".join(_scheduler(settings, accumulation) for settings in schedulers) or "constant"
+
+
+def _scheduler(settings: Settings, accumulation: int) -> str:
+    by_epoch = settings.get("by_epoch", True)
+
+    def steps(count: int) -> int | float:
+        return count if by_epoch else count // accumulation if count % accumulation == 0 else count / accumulation
+
+    rest = {key: value for key, value in settings.items() if key not in ("type", "by_epoch", "begin", "end", "verbose")}
+    for key in ("T_max", "milestones"):
+        if rest.get(key) is not None:
+            rest[key] = [steps(item) for item in rest[key]] if key == "milestones" else steps(rest[key])
+    end = settings.get("end")
+    until = f" to {steps(end)}" if end is not None else " on"
+    span = f"{steps(settings.get('begin', 0))}{until} {'epochs' if by_epoch else 'steps'}"
+    return f"{name_of(settings)} {span}{f' {in_words(rest)}' if rest else ''}"

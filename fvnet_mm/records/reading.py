@@ -1,0 +1,91 @@
+"""Reading, finding and writing run records."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pydantic_core
+from pydantic import ValidationError
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+from fvnet_mm.records.schema import SCHEMA_VERSION, RunRecord
+
+RECORD, TEST_RECORD = "run.json", "test.json"
+"""File names: a run's record, and that of a test in the work dir of a training."""
+
+UPGRADES: dict[int, Callable[[dict[str, object]], dict[str, object]]] = {}
+"""By version: what makes the fields of a record of that version those of the next. Empty while there is only one."""
+
+_CONTENTS = {"predictions", "demo_data", "vis", "vis_data"}
+"""Folders of a work dir that hold many files and no records."""
+
+_ROW_OF_NUMBERS = re.compile(r"\[\n\s+(-?[\d.][^\[\]{}\"]*?)\s*\]")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Reads and validates a record of this or an older version of the schema.
+
+    Raises:
+        UserError: The file cannot be read, is cut short or no JSON, was written by a newer version, or holds what the
+            schema does not allow, such as unknown fields, metrics that are no numbers, or a protocol whose
+            fingerprint is another.
+    """
+    path = Path(path)
+    try:
+        content = pydantic_core.from_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"the run record {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        cut = "EOF" in str(error)
+        advice = "the file is cut short; copy it again, or test the checkpoint again" if cut else "is it a run record?"
+        raise UserError(f"{path} is not JSON ({error}): {advice}.") from error
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise UserError(f"{path} is no run record: it has no schema_version.")
+    version = content["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise UserError(f"{path} is no run record: its schema_version is {version!r:.40}, no whole number.")
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version}, written by a newer fvnet_mm; this one reads up to version "
+            f"{SCHEMA_VERSION}, so update it."
+        )
+    for number in range(version, SCHEMA_VERSION):
+        if number not in UPGRADES:
+            raise UserError(f"{path} has schema version {version}, which no fvnet_mm ever wrote.")
+        content = {**UPGRADES[number](content), "schema_version": number + 1}
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path} is no valid run record: {_faults(error)}.") from error
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Writes a record at once or not at all; lists of numbers, such as rows of a confusion matrix, take a line each."""
+    text = _ROW_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", record.model_dump_json(indent=2))
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def find_records(folder: Path) -> list[Path]:
+    """All ``run.json`` and ``test.json`` in a folder and below it, sorted."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        here = [Path(parent, name) for name in (RECORD, TEST_RECORD) if name in files]
+        if here:
+            folders[:] = [name for name in folders if name not in _CONTENTS]
+        found += here
+    return sorted(found)
+
+
+def _faults(error: ValidationError) -> str:
+    """The first fault, and how many more there are."""
+    first, *others = error.errors(include_url=False)
+    # Not the tags of unions, which are no fields.
+    place = ".".join(str(part) for part in first["loc"] if not re.search(r"[-\[(]", str(part)) and part != "nullable")
+    value = f" (it is {first['input']!r:.60})" if first["type"] not in ("extra_forbidden", "missing") else ""
+    messages = {"extra_forbidden": "is a field that the schema does not know", "missing": "is missing"}
+    message = messages.get(first["type"], first["msg"].removeprefix("Value error, "))
+    more = f", and {len(others)} more fault{'s' * (len(others) > 1)}" if others else ""
+    return f"{place}{' ' if first['type'] in messages else ': '}{message}{value}{more}"

@@ -1,0 +1,209 @@
+"""The schema of ``run.json``; docs/record.md explains it to readers of the files.
+
+Paths are relative to the record's folder. Accuracies are in percent. Unknown values are None, never invented.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field
+
+from fvnet_mm.records.protocol import Protocol
+
+SCHEMA_VERSION = 1
+"""Version that is written. Older versions are read (see :mod:`fvnet_mm.records.reading`), newer ones refused."""
+
+Number = Annotated[float, AllowInfNan(False)]
+Task = Literal["detection", "instance_segmentation", "semantic_segmentation", "classification"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Config(_Part):
+    """The config that was run: its name (``retinanet_fvnet_s_coco``), the file beside the record, and its digest."""
+
+    name: str
+    file: str | None = None
+    sha256: str | None = None
+
+
+class Backbone(_Part):
+    """The trunk: name of its description, and its class with the arguments that make it."""
+
+    name: str
+    type: str | None = None
+    arguments: dict[str, object] = {}
+
+
+class Weights(_Part):
+    """What a part of the model started from.
+
+    Attributes:
+        part: Where in the model, such as 'backbone'; empty for the whole.
+        source: Path or URL as the config names it.
+        sha256: Of the file.
+        share: Share of the part's values that the file filled, in [0, 1].
+        distilled: Whether a teacher took part in the pretraining; None where nobody says.
+    """
+
+    part: str
+    source: str
+    sha256: str | None = None
+    share: Number | None = None
+    distilled: bool | None = None
+
+
+class Split(_Part):
+    """A split of the data: number of images and of objects (detection), and the fingerprint of its files."""
+
+    images: int
+    objects: int | None = None
+    fingerprint: str | None = None
+
+
+class Data(_Part):
+    """The data: 'demo' or the folder's name, its classes, and its splits; a test has no training split."""
+
+    label: str
+    classes: tuple[str, ...]
+    train: Split | None = None
+    val: Split | None = None
+
+
+class Complexity(_Part):
+    """Parameters and MACs of the model's parts (backbone, neck, heads), MACs at an image of (height, width)."""
+
+    parameters: dict[str, int]
+    macs: dict[str, int] = {}
+    shape: tuple[int, int] | None = None
+
+    @property
+    def total_parameters(self) -> int:
+        """Of all parts."""
+        return sum(self.parameters.values())
+
+    @property
+    def total_macs(self) -> int | None:
+        """Of all parts; None if they were not counted."""
+        return sum(self.macs.values()) if self.macs else None
+
+
+class Environment(_Part):
+    """Where it ran: versions of the libraries, the device, the number of processes, and the state of the repository."""
+
+    versions: dict[str, str] = {}
+    device: str | None = None
+    world_size: int | None = None
+    threads: int | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class Times(_Part):
+    """When it began and was last written (UTC), seconds of training and of evaluation, peak memory in bytes."""
+
+    started: datetime | None = None
+    updated: datetime | None = None
+    training_seconds: Number | None = None
+    evaluation_seconds: Number | None = None
+    peak_memory: int | None = None
+
+
+class Speed(_Part):
+    """Measured speed: see the benchmark that wrote it. Latency in ms at batch 1, throughput in images a second."""
+
+    latency_ms: Number | None = None
+    throughput: Number | None = None
+    device: str | None = None
+    precision: str | None = None
+    shape: tuple[int, int] | None = None
+
+
+class Evaluation(_Part):
+    """Metrics after so many epochs or optimizer steps, in percent, such as {'AP': 31.2, 'AP50': 50.1}."""
+
+    step: int
+    metrics: dict[str, Number | None]
+
+
+class ClassResult(_Part):
+    """Metrics of one class, in percent, such as {'AP': 12.0} or {'IoU': 40.0, 'Acc': 55.1}; None where undefined."""
+
+    name: str
+    metrics: dict[str, Number | None]
+
+
+class Predictions(_Part):
+    """The predictions of the last evaluation, kept beside the record.
+
+    Attributes:
+        kind: 'coco_boxes' or 'coco_masks' (result files), 'label_maps' (a folder of PNG files, 1 is the first
+            class), 'classes' (a JSON list of file, label, prediction and score).
+        path: File or folder.
+        ground_truth: Annotation file (detection) or folder of label maps, as an absolute path where it was read.
+        sha256: Of the file, or of a folder's files in the order of their names.
+    """
+
+    kind: Literal["coco_boxes", "coco_masks", "label_maps", "classes"]
+    path: str
+    ground_truth: str | None = None
+    sha256: str | None = None
+
+
+class Result(_Part):
+    """The last evaluation in full.
+
+    Attributes:
+        metrics: In percent. AP, AP50, AP75, AP_S, AP_M, AP_L, AR_1, AR_10, AR_100, AR_S ... of boxes, the same
+            with the prefix 'mask ' of masks; mIoU, mAcc, aAcc; 'top-1', 'top-5'.
+        per_class: In the order of the classes.
+        confusion: Of segmentors: pixels of class i (row) that were taken for class j.
+        predictions: What the metrics were computed from.
+    """
+
+    metrics: dict[str, Number | None]
+    per_class: tuple[ClassResult, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    predictions: tuple[Predictions, ...] = ()
+
+
+class RunRecord(_Part):
+    """One run.
+
+    Attributes:
+        schema_version: Of this schema.
+        origin: 'train' or 'test' by the suite's tools, 'imported' from the log of another tool.
+        status: 'running' until the run's end; a killed run stays so.
+        task: What the model does.
+        framework: As in the protocol.
+        command: Command line, word by word.
+        seed: Of everything random.
+        checkpoint: File name of the weights that the result is of, in the record's folder or as given to the test.
+        checkpoint_sha256: Of that file.
+        evaluations: All of the run, the oldest first.
+        result: None until the first evaluation.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    origin: Literal["train", "test", "imported"]
+    status: Literal["running", "finished"]
+    task: Task
+    framework: str
+    config: Config
+    backbone: Backbone
+    command: tuple[str, ...] = ()
+    seed: int | None = None
+    protocol: Protocol
+    data: Data | None = None
+    weights: tuple[Weights, ...] = ()
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    complexity: Complexity | None = None
+    environment: Environment = Field(default_factory=Environment)
+    times: Times = Field(default_factory=Times)
+    speed: Speed | None = None
+    unit: Literal["epoch", "step"] = "epoch"
+    evaluations: tuple[Evaluation, ...] = ()
+    result: Result | None = None

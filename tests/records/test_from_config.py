@@ -1,0 +1,168 @@
+"""What a config says of the protocol."""
+
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import fvnet_mm  # noqa: F401  (serves mmcv's operators)
+from fvnet_mm.engine.batch import plan_batch
+from fvnet_mm.records import Protocol
+from fvnet_mm.records.from_config import (
+    fields_of_test,
+    fields_of_training,
+    framework_of,
+    in_words,
+    pipeline_in_words,
+    task_of,
+)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+IMAGES = 1000
+
+
+@cache
+def read(config: str) -> Config:
+    return Config.fromfile(CONFIGS / f"{config}.py")
+
+
+def protocol(config: str, world_size: int = 1, **changes: object) -> Protocol:
+    """Of a config of the suite, changed by dotted keys and planned as a run of it would be."""
+    cfg = deepcopy(read(config))
+    cfg.merge_from_dict(changes)
+    plan_batch(cfg, IMAGES, world_size, auto_scale_lr=bool(cfg.auto_scale_lr.get("enable")))
+    settings = cfg.to_dict()
+    return Protocol(**fields_of_test(settings, "val_dataloader"), **fields_of_training(settings, world_size))
+
+
+@pytest.fixture(scope="module")
+def retinanet() -> Protocol:
+    return protocol("retinanet_fvnet_t_coco")
+
+
+def test_a_protocol_is_what_the_page_about_it_says(retinanet: Protocol) -> None:
+    assert retinanet.framework == "retinanet"
+    assert (retinanet.optimizer, retinanet.learning_rate, retinanet.weight_decay) == ("AdamW", 1e-4, 1e-4)
+    assert (retinanet.effective_batch, retinanet.length, retinanet.length_unit) == (16, 12, "epoch")
+    assert retinanet.schedule == (
+        "LinearLR 0 to 500 steps (start_factor=0.001), MultiStepLR 0 to 12 epochs (gamma=0.1, milestones=(8, 11))"
+    )
+    assert "Resize(keep_ratio=True, scale=(1333, 800))" in retinanet.train_pipeline
+    assert (retinanet.precision, retinanet.gradient_clip, retinanet.averaged) == ("float32", 0, False)
+
+    upernet = protocol("upernet_fvnet_t_ade20k")
+    assert (upernet.framework, upernet.effective_batch, upernet.length, upernet.length_unit) == (
+        "upernet",
+        16,
+        160_000,
+        "step",
+    )
+    assert upernet.optimizer == "AdamW(betas=(0.9, 0.999))"
+    assert upernet.parameter_rules == "(paramwise_cfg=(custom_keys=(log_tau=(decay_mult=0)), norm_decay_mult=0))"
+    assert upernet.test_mode == "(mode=whole)"
+    assert protocol("fvnet_t_in1k").averaged
+
+
+@pytest.mark.parametrize(
+    "leaf", ["retinanet_{}_coco", "mask_rcnn_{}_coco", "semantic_fpn_{}_ade20k", "upernet_{}_ade20k"]
+)
+def test_the_trunk_is_no_part_of_it(leaf: str) -> None:
+    digests = {protocol(leaf.format(trunk)).fingerprint for trunk in ("fvnet_t", "mobilenet_v2", "efficientformer_l3")}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "splits"),
+    [
+        ("retinanet_fvnet_t_coco", [(1, 16), (2, 8), (1, 4), (4, 2)]),
+        ("semantic_fpn_fvnet_t_ade20k", [(1, 32), (8, 4), (1, 4), (4, 2)]),
+        ("upernet_fvnet_t_ade20k", [(1, 16), (8, 2), (1, 4)]),  # whose warm-up is stretched with the accumulation
+    ],
+)
+def test_devices_and_accumulation_are_no_part_of_it(config: str, splits: list[tuple[int, int]]) -> None:
+    protocols = [protocol(config, world, **{"train_dataloader.batch_size": batch}) for world, batch in splits]
+    assert len({found.fingerprint for found in protocols}) == 1
+
+
+def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) -> None:
+    same = protocol(
+        "retinanet_fvnet_t_coco",
+        **{
+            "randomness.seed": 7,
+            "train_dataloader.num_workers": 1,
+            "train_dataloader.dataset.data_root": "/elsewhere/",
+            "work_dir": "/elsewhere",
+            "model.bbox_head.num_classes": 3,
+        },
+    )
+    assert same == retinanet
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fields"),
+    [
+        ("optim_wrapper.optimizer.lr", 2e-4, {"learning_rate"}),
+        ("optim_wrapper.optimizer.weight_decay", 0.05, {"weight_decay"}),
+        ("optim_wrapper.clip_grad", dict(max_norm=1.0), {"gradient_clip"}),
+        ("optim_wrapper.type", "AmpOptimWrapper", {"precision"}),
+        ("auto_scale_lr.base_batch_size", 8, {"effective_batch"}),
+        ("auto_scale_lr.enable", True, {"effective_batch", "learning_rate", "learning_rate_rule"}),
+        ("train_cfg.max_epochs", 36, {"length"}),
+        ("param_scheduler.1.milestones", [27, 33], {"schedule"}),
+        ("train_dataloader.dataset.pipeline.2.scale", (640, 640), {"train_pipeline"}),
+        ("test_dataloader.dataset.pipeline.1.scale", (640, 640), {"test_pipeline"}),
+        ("model.test_cfg.max_per_img", 300, {"test_mode"}),
+        ("model.neck.out_channels", 128, {"model"}),
+    ],
+)
+def test_what_makes_rows_incomparable(retinanet: Protocol, key: str, value: object, fields: set[str]) -> None:
+    other = protocol("retinanet_fvnet_t_coco", **{key: value, key.replace("test_d", "val_d"): value})
+    assert retinanet.differences(other).keys() == fields
+    assert other.fingerprint != retinanet.fingerprint
+
+
+def test_a_scaled_rate_is_the_one_that_the_optimizer_gets(retinanet: Protocol) -> None:
+    scaled = protocol("retinanet_fvnet_t_coco", 4, **{"auto_scale_lr.enable": True})
+    assert scaled.effective_batch == 8
+    assert scaled.learning_rate == pytest.approx(retinanet.learning_rate * 8 / 16)
+
+
+def test_words() -> None:
+    words = in_words(dict(type="mmdet.Resize", scale=[1333, 800], keep_ratio=True, backend_args=None, backend="cv2"))
+    assert words == "Resize(backend=cv2, keep_ratio=True, scale=(1333, 800))"
+    assert in_words(dict(type="Pad", size=None)) == "Pad"
+    assert in_words(dict(b=1.0, a=dict(type="SyncBN"), file="/some/where")) == "(a=BN, b=1)"
+    assert in_words(dict(type=dict)) == "dict"
+    assert in_words(dict(a=dict(in_channels=3, k=1e-5)), ("in_channels",)) == "(a=(k=1e-05))"
+
+
+def test_wrapped_data_sets() -> None:
+    inner = dict(type="CocoDataset", ann_file="a.json", pipeline=[dict(type="Load")], filter_cfg=dict(min_size=32))
+    wrapped = dict(type="RepeatDataset", times=3, dataset=inner)
+    assert pipeline_in_words(inner) == "filter(min_size=32), Load"
+    assert pipeline_in_words(wrapped) == "filter(min_size=32), Load, RepeatDataset(times=3)"
+    assert pipeline_in_words(dict(type="ConcatDataset", datasets=[inner, wrapped])).count("|") == 1
+    mixed = dict(type="MultiImageMixDataset", dataset=inner, pipeline=[dict(type="Mosaic")])
+    assert pipeline_in_words(mixed) == "filter(min_size=32), Load, MultiImageMixDataset, Mosaic"
+
+
+@pytest.mark.parametrize(
+    ("config", "framework", "task"),
+    [
+        ("retinanet_fvnet_t_coco", "retinanet", "detection"),
+        ("mask_rcnn_fvnet_t_coco", "mask_rcnn", "instance_segmentation"),
+        ("semantic_fpn_fvnet_t_ade20k", "semantic_fpn", "semantic_segmentation"),
+        ("upernet_fvnet_t_ade20k", "upernet", "semantic_segmentation"),
+        ("fvnet_t_in1k", "classification", "classification"),
+        ("fvnet_t_in1k_distilled", "classification", "classification"),
+    ],
+)
+def test_framework_and_task(config: str, framework: str, task: str) -> None:
+    settings = read(config).to_dict()
+    assert (framework_of(settings["model"]), task_of(settings)) == (framework, task)
+
+
+def test_other_detectors_keep_their_names() -> None:
+    assert framework_of(dict(type="mmdet.ATSS")) == "ATSS"

@@ -1,0 +1,135 @@
+"""Records that are read, upgraded, found, and refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import (
+    Backbone,
+    ClassResult,
+    Config,
+    Evaluation,
+    Predictions,
+    Protocol,
+    Result,
+    RunRecord,
+    reading,
+)
+from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.records.reading import find_records, read_record, write_record
+
+RECORD = RunRecord(
+    origin="train",
+    status="finished",
+    task="semantic_segmentation",
+    framework="upernet",
+    config=Config(name="upernet_fvnet_s_ade20k"),
+    backbone=Backbone(name="fvnet_s", type="FVNet", arguments={"arch": "s", "out_indices": [0, 1], "note": "[ 1, 2 ]"}),
+    protocol=Protocol(framework="upernet", learning_rate=6e-5, gradient_clip=0.0),
+    evaluations=(Evaluation(step=4000, metrics={"mIoU": 12.345678901234567}),),
+    result=Result(
+        metrics={"mIoU": 12.345678901234567, "mAcc": None},
+        per_class=(ClassResult(name="wall [\n 1 ]", metrics={"IoU": None, "Acc": 1e-9}),),
+        confusion=((1, 20), (300, 0)),
+        predictions=(Predictions(kind="label_maps", path="predictions/val"),),
+    ),
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_record(RECORD, tmp_path / "run.json")
+    return tmp_path / "run.json"
+
+
+def test_what_is_written_is_read(file: Path) -> None:
+    assert read_record(file) == RECORD
+    assert "[300, 0]" in file.read_text()
+    assert json.loads(file.read_text()) == RECORD.model_dump(mode="json")
+
+
+def altered(change: Callable[[dict], None]) -> Callable[[str], str]:
+    def alter(text: str) -> str:
+        content = json.loads(text)
+        change(content)
+        return json.dumps(content)
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("alter", "sentence"),
+    [
+        (lambda text: text[: len(text) // 2], "cut short"),
+        (lambda text: "", "cut short"),
+        (lambda text: "AP 31.2", "is not JSON"),
+        (lambda text: "[1, 2]", "no schema_version"),
+        (altered(lambda record: record.update(schema_version=2)), "schema version 2, written by a newer fvnet_mm"),
+        (altered(lambda record: record.update(schema_version="1")), "no whole number"),
+        (altered(lambda record: record.update(schema_version=0)), "which no fvnet_mm ever wrote"),
+        (
+            altered(lambda record: record["result"]["metrics"].update(mIoU=float("nan"))),
+            r"result\.metrics\.mIoU: .*nan",
+        ),
+        (
+            altered(lambda record: record["result"]["metrics"].update(mIoU=float("inf"))),
+            r"result\.metrics\.mIoU: .*inf",
+        ),
+        (altered(lambda record: record.update(score=1)), "score is a field that the schema does not know"),
+        (altered(lambda record: record.pop("task")), "task is missing"),
+        (altered(lambda record: record.update(task="pose")), "task: .*'pose'"),
+        (altered(lambda record: record["protocol"].update(learning_rate=1.0)), "fingerprint '.*' is not that of"),
+        (altered(lambda record: record["protocol"].update(fingerprint="0" * 12)), "fingerprint '000000000000'"),
+    ],
+)
+def test_what_is_refused(file: Path, alter: Callable[[str], str], sentence: str) -> None:
+    file.write_text(alter(file.read_text()))
+    with pytest.raises(UserError, match=sentence) as caught:
+        read_record(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_record(tmp_path / "run.json")
+
+
+def test_older_versions_are_brought_up_to_date(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step by step; the version before this one is made up, as there was none."""
+    content = json.loads(file.read_text())
+    content["net"] = content.pop("framework")
+    file.write_text(json.dumps(content | dict(schema_version=-1 + reading.SCHEMA_VERSION)))
+    monkeypatch.setitem(
+        reading.UPGRADES,
+        reading.SCHEMA_VERSION - 1,
+        lambda old: {"framework": old["net"], **{key: value for key, value in old.items() if key != "net"}},
+    )
+    assert read_record(file) == RECORD
+
+
+def test_records_are_found(tmp_path: Path) -> None:
+    names = ["b/run.json", "a/run.json", "a/test.json", "a/nested/run.json"]
+    for name in [*names, "a/predictions/val/run.json", "a/running.json", "c/nothing.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_records(tmp_path) == sorted(tmp_path / name for name in names)
+
+
+def test_the_digest_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/b.png").write_bytes(b"2")
+    (tmp_path / "one/a.png").write_bytes(b"1")
+    before = sha256_of(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/a.png").write_bytes(b"1")
+    (tmp_path / "two/b.png").write_bytes(b"2")
+    assert sha256_of(tmp_path / "two") == before
+    (tmp_path / "two/b.png").rename(tmp_path / "two/c.png")
+    assert sha256_of(tmp_path / "two") != before
+    # From the standard's examples (FIPS 180-2): 'abc'.
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

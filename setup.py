@@ -16,6 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["fvnet_mm", "fvnet_mm.*"]),
+    package_data={"fvnet_mm.report": ["published.csv"], "fvnet_mm.report.leaderboard": ["templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",  # weights_only=True is the default from here on, also inside the libraries below
@@ -30,6 +31,12 @@ setup(
         "setuptools<82",  # mmengine resolves 'mmdet::' bases through pkg_resources, which 82 removed
         "ftfy",  # mmsegmentation imports ftfy and regex and does not say so
         "regex",
+        "safetensors>=0.4",  # weights of timm, and what tools/convert_weights.py writes
+        "filelock>=3",  # one download on a node
+        "pydantic>=2.7",  # the schema of run records
+        "plotly>=6",  # brings the script that draws the leaderboard's page
+        "itables>=2.4",  # brings the script that sorts and filters its tables
+        "jinja2>=3.1",
         "rich>=13",
         "matplotlib>=3.8",
         "opencv-python",

@@ -29,12 +29,15 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
         "--data",
         type=Path,
         metavar="DIR",
-        help="run on a folder in COCO layout (annotations/instances_{train,val}*.json and image folders)",
+        help="run on a folder of your own: COCO layout for detectors (annotations/instances_{train,val}*.json and "
+        "image folders), ADE20K layout for segmentors ({images,annotations}/{training,validation}, classes.txt), class "
+        "folders for classifiers ({train,val}/CLASS/)",
     )
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help="put the backbone described in configs/_base_/backbones/NAME.py in place of the config's own",
+        help="put the backbone described in configs/_base_/backbones/NAME.py in place of the config's own, "
+        "or with timm:NAME any model of timm",
     )
     parser.add_argument(
         "--skip-bad-images",
@@ -72,7 +75,16 @@ def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
     return shlex.join(map(str, words))
 
 
-_TRAINING_ONLY = ("train_", "optim_wrapper", "param_scheduler", "auto_scale_lr", "default_hooks", "load_from")
+_TRAINING_ONLY = (
+    "train_",
+    "optim_wrapper",
+    "param_scheduler",
+    "auto_scale_lr",
+    "default_hooks",
+    "custom_hooks",
+    "load_from",
+    "model.backbone.init_cfg",
+)
 
 
 def _seed(text: str) -> int:
@@ -87,14 +99,14 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     arguments = parser.parse_args()
     # mmengine imports it in several places, and each says so; setup.py pins the setuptools that still has it.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
+    os.environ.setdefault("LOCAL_RANK", str(getattr(arguments, "local_rank", 0)))
     try:
         main(arguments)
     except UserError as error:
         sys.exit(_complain(str(error)))
     except KeyboardInterrupt:
         resumable = hasattr(arguments, "resume")
-        print("\ninterrupted" + "; --resume goes on from the last finished epoch" * resumable, file=sys.stderr)
+        print("\ninterrupted" + "; --resume goes on from the last checkpoint" * resumable, file=sys.stderr)
         sys.exit(130)
 
 

@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from fvnet_mm.cli import run_tool
+from fvnet_mm.data.class_shapes import write_class_shapes
+from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_left() -> Iterator[None]:
+    """Keeps the registries' default scope that a run leaves in its process from the next test."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 class Bomb:
@@ -45,6 +55,31 @@ def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_coco_shapes(tmp_path_factory.mktemp("data") / "tiny", 8, 4, (64, 64))
 
 
+@pytest.fixture(scope="session")
+def tiny_ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated folder in ADE20K's layout: 8 training and 4 validation images of 64 x 64 pixels."""
+    return write_ade20k_shapes(tmp_path_factory.mktemp("data") / "tiny_ade20k", 8, 4, (64, 64))
+
+
+@pytest.fixture(scope="session")
+def tiny_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated class folders: 12 training and 12 validation images of 64 x 64 pixels, one of each class."""
+    return write_class_shapes(tmp_path_factory.mktemp("data") / "tiny_classes", 12, 12, (64, 64))
+
+
+# One worker: a loader without any draws from the same generator as the network, which a resumed run cannot repeat.
+SMALL_LOADERS = [
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=1",
+    "val_dataloader.num_workers=0",
+    "val_dataloader.persistent_workers=False",
+    "test_dataloader.num_workers=0",
+    "test_dataloader.persistent_workers=False",
+    "auto_scale_lr.base_batch_size=2",
+    "default_hooks.logger.interval=1",
+]
+
+
 @pytest.fixture
 def small_run() -> list[str]:
     """Overrides that make a run of a COCO config small: 64-pixel images, two epochs of four steps, one worker."""
@@ -53,15 +88,26 @@ def small_run() -> list[str]:
         "train_dataloader.dataset.pipeline.2.scale=(64,64)",
         "val_dataloader.dataset.pipeline.1.scale=(64,64)",
         "test_dataloader.dataset.pipeline.1.scale=(64,64)",
-        "train_dataloader.batch_size=2",
-        "train_dataloader.num_workers=1",
-        "val_dataloader.num_workers=0",
-        "val_dataloader.persistent_workers=False",
-        "test_dataloader.num_workers=0",
-        "test_dataloader.persistent_workers=False",
-        "auto_scale_lr.base_batch_size=2",
+        *SMALL_LOADERS,
         "train_cfg.max_epochs=2",
-        "default_hooks.logger.interval=1",
+    ]
+
+
+@pytest.fixture
+def small_segmentation() -> list[str]:
+    """The same of an ADE20K config: crops of 64 pixels, eight iterations with an evaluation after the fourth."""
+    return [
+        "--cfg-options",
+        "train_dataloader.dataset.pipeline.2.scale=(64,64)",
+        "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
+        "model.data_preprocessor.size=(64,64)",
+        "val_dataloader.dataset.pipeline.1.scale=(64,64)",
+        "test_dataloader.dataset.pipeline.1.scale=(64,64)",
+        *SMALL_LOADERS,
+        "train_dataloader.persistent_workers=False",
+        "train_cfg.max_iters=8",
+        "train_cfg.val_interval=4",
+        "default_hooks.checkpoint.interval=4",
     ]
 
 

@@ -50,7 +50,7 @@ def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
     for text in ("FVNet 7.", "from scratch", "as tuned", "untrained       AP 0.0"):
         assert text in done.stdout
     assert "warm-up takes" not in done.stdout
-    assert {file.name for file in (tmp_path / "demo" / "vis").iterdir()} == {"detections.png", "curves.png"}
+    assert {file.name for file in (tmp_path / "demo" / "vis").iterdir()} == {"predictions.png", "curves.png"}
     annotations = json.loads((tmp_path / "demo/demo_data/annotations/instances_val2017.json").read_text())
     assert len(annotations["categories"]) == 80
     trained = re.search(r"after 4 epochs +(AP .*)", done.stdout)[1]

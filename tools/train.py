@@ -1,4 +1,4 @@
-"""Trains a detector, evaluates it after every epoch and draws what it sees.
+"""Trains a detector, a segmentor or a classifier, evaluates it on the way and draws what it sees.
 
 python tools/train.py configs/retinanet_fvnet_s_coco.py --demo
 python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --amp bf16
@@ -19,6 +19,13 @@ def train_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="go on from PATH, or without a PATH from the newest intact checkpoint of the work dir",
     )
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start the backbone from this file or URL instead of the weights that the config names",
+    )
+    weights.add_argument("--scratch", action="store_true", help="start from random weights, as --demo does anyway")
     parser.add_argument(
         "--amp",
         nargs="?",

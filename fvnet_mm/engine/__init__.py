@@ -1,14 +1,25 @@
 """Running: configs, checks, checkpoints, hooks. Importing it registers what configs name."""
 
+from fvnet_mm.engine.averaging import StepEMAHook
 from fvnet_mm.engine.checkpoint import AtomicBackend
+from fvnet_mm.engine.coco_metric import FullCocoMetric
+from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLinearClsHead
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
+from fvnet_mm.engine.prediction_metric import SavedPredictions
 from fvnet_mm.engine.runner import SuiteRunner
+from fvnet_mm.engine.weights import PretrainedWeights
 
 __all__ = [
     "AtomicBackend",
+    "DistilledImageClassifier",
+    "DistilledLinearClsHead",
     "EvaluationHistoryHook",
+    "FullCocoMetric",
+    "PretrainedWeights",
     "ProgressHook",
     "ReproducibleEpochHook",
+    "SavedPredictions",
+    "StepEMAHook",
     "SuiteRunner",
     "seed_worker",
 ]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from fvnet_mm.errors import UserError
 
@@ -21,7 +21,8 @@ class BatchPlan:
         scale_learning_rate: Whether the rate follows the batch (linear rule) instead of the batch the recipe.
         steps_per_epoch: Optimizer steps in an epoch.
         warm_up_steps: Optimizer steps until the learning rate is reached.
-        steps: Optimizer steps of the whole run, or None where the schedule does not say.
+        schedule_steps: Optimizer steps until the schedule of the learning rate has ended, as far as it says.
+        steps: Optimizer steps of the whole run.
     """
 
     per_device: int
@@ -32,7 +33,8 @@ class BatchPlan:
     scale_learning_rate: bool
     steps_per_epoch: int
     warm_up_steps: int
-    steps: int | None
+    schedule_steps: int
+    steps: int
 
     @property
     def effective(self) -> int:
@@ -40,15 +42,21 @@ class BatchPlan:
         return self.per_device * self.world_size * self.accumulation
 
     @property
-    def warning(self) -> str | None:
-        """What keeps the recipe from working on so small a data set, or None."""
-        if self.steps is None or self.warm_up_steps * 3 <= self.steps:
-            return None
-        return (
-            f"the warm-up takes {self.warm_up_steps} of the run's {self.steps} optimizer steps, so the learning rate "
-            "is hardly reached; on a small data set train longer (train_cfg.max_epochs) or warm up for less "
-            f"(param_scheduler.0.end={max(self.steps // 20, 1)})"
-        )
+    def warnings(self) -> list[str]:
+        """What keeps the recipe from working as it was meant."""
+        found = []
+        if self.warm_up_steps * 3 > self.steps:
+            found.append(
+                f"the warm-up takes {self.warm_up_steps} of the run's {self.steps} optimizer steps, so the learning "
+                "rate is hardly reached; on a small data set train longer (train_cfg.max_epochs) or warm up for less "
+                f"(param_scheduler.0.end={max(self.steps // 20, 1)})"
+            )
+        if self.schedule_steps > self.steps:
+            found.append(
+                f"the learning rate's schedule takes {self.schedule_steps} optimizer steps and the run {self.steps}, "
+                "so it stops halfway down; shorten it, too (end and milestones in param_scheduler)"
+            )
+        return found
 
     def __str__(self) -> str:
         parts = f"{self.per_device} images x {self.world_size} device{'s' * (self.world_size > 1)}"
@@ -78,12 +86,13 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         auto_scale_lr: Whether the learning rate is to follow the batch.
 
     Raises:
-        UserError: The config's batch or learning rate is no positive number, or ``auto_scale_lr`` is asked of a
-            config that does not say which batch it was tuned for.
+        UserError: The config's batch, length or learning rate is no positive number, or ``auto_scale_lr`` is asked
+            of a config that does not say which batch it was tuned for.
     """
-    per_device = cfg.train_dataloader.get("batch_size")
-    if not isinstance(per_device, int) or per_device < 1:
-        raise UserError(f"train_dataloader.batch_size must be a whole number of at least 1, not {per_device}.")
+    per_device = _count(cfg, "train_dataloader", "batch_size")
+    counts_iterations = cfg.train_cfg.get("max_iters") is not None
+    unit = "max_iters" if counts_iterations else "max_epochs"
+    _count(cfg, "train_cfg", unit)
     learning_rate = cfg.optim_wrapper.optimizer.get("lr")
     if not isinstance(learning_rate, int | float):
         raise UserError(f"optim_wrapper.optimizer.lr must be a number, not {learning_rate!r}.")
@@ -100,12 +109,19 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
     if accumulation is None:
         fits = tuned is None or enabled or per_device * world_size >= tuned
         wanted = 1 if fits else round(tuned / (per_device * world_size))
-        accumulation = min(wanted, iterations)  # gradients never carry over into the next epoch
+        # Gradients never carry over into the next epoch; a schedule of iterations has no epochs.
+        accumulation = wanted if counts_iterations else min(wanted, iterations)
         cfg.optim_wrapper.accumulative_counts = accumulation
         _stretch_schedule(cfg, accumulation)
+    length = cfg.train_cfg[unit]
     steps_per_epoch = math.ceil(iterations / accumulation)
-    epochs = cfg.train_cfg.get("max_epochs")
-    warm_ups = [s.end for s in cfg.get("param_scheduler") or [] if s.type == "LinearLR" and not s.get("by_epoch", True)]
+    ends = [
+        (scheduler["type"], scheduler["end"] * steps_per_epoch)
+        if scheduler.get("by_epoch", True)
+        else (scheduler["type"], scheduler["end"] // accumulation)
+        for scheduler in _schedulers(cfg)
+        if scheduler.get("end") is not None
+    ]
     return BatchPlan(
         per_device,
         world_size,
@@ -114,13 +130,30 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         learning_rate,
         enabled,
         steps_per_epoch,
-        warm_up_steps=max(warm_ups, default=0) // accumulation,
-        steps=epochs * steps_per_epoch if epochs else None,
+        warm_up_steps=max((end for name, end in ends if name == "LinearLR"), default=0),
+        schedule_steps=max((end for name, end in ends if name != "LinearLR"), default=0),
+        steps=length // accumulation if counts_iterations else length * steps_per_epoch,
     )
 
 
+def _count(cfg: Config, part: str, key: str) -> int:
+    value = cfg[part].get(key)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{part}.{key} must be a whole number of at least 1, not {value}.")
+    return value
+
+
+def _schedulers(cfg: Config) -> list[ConfigDict]:
+    """The schedules of the learning rate; a config may give one alone, without a list."""
+    schedulers = cfg.get("param_scheduler") or []
+    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
+    if not isinstance(schedulers, list | tuple) or not all(isinstance(part, dict) for part in schedulers):
+        raise UserError(f"param_scheduler must be a list of schedules, not {schedulers!r}.")
+    return list(schedulers)
+
+
 def _stretch_schedule(cfg: Config, factor: int) -> None:
-    for scheduler in cfg.get("param_scheduler") or []:
+    for scheduler in _schedulers(cfg):
         if not scheduler.get("by_epoch", True):
             for key in ("begin", "end", "T_max"):
                 if scheduler.get(key) is not None:

@@ -1,7 +1,7 @@
 """Reading and writing checkpoint files: written whole or not at all, read without running anybody's code.
 
 A checkpoint is somebody else's file. It is read with ``weights_only=True`` always; what a checkpoint of
-mmengine holds besides tensors (its log history) is allow-listed by name below.
+mmengine or timm holds besides tensors (a log history, the command line) is allow-listed by name below.
 """
 
 import logging
@@ -9,17 +9,20 @@ import os
 import pickle
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from fvnet_mm.engine.download import fetch, resolve
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -43,12 +46,15 @@ def _statistics_method(owner: type, name: str) -> Callable[..., float]:
 
 
 def _safe_globals() -> list[object]:
-    """What mmengine's checkpoints hold besides tensors and plain containers: log histories in numpy arrays."""
+    """What training scripts save besides tensors and plain containers.
+
+    With mmengine it is log histories in numpy arrays; timm and the many scripts after DeiT's save their arguments.
+    """
     dtypes = {type(np.dtype(name)) for name in ("bool", "uint8", "int32", "int64", "float32", "float64")}
     reconstruct, _, _ = np.empty(0).__reduce__()
     scalar, _ = np.float64(0).__reduce__()
     methods = [(_statistics_method, "builtins.getattr")]
-    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *methods]
+    return [Namespace, HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *methods]
 
 
 class AtomicBackend(LocalBackend):
@@ -81,7 +87,7 @@ def damage(path: Path) -> str | None:
         start = file.read(4)
     if len(start) < 4:
         return "is cut short"
-    if not start.startswith(b"PK"):
+    if path.suffix == ".safetensors" or not start.startswith(b"PK"):  # its first bytes, a length, may read PK, too
         return None
     if not zipfile.is_zipfile(path):
         return "is cut short"
@@ -96,16 +102,20 @@ def damage(path: Path) -> str | None:
 def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict[str, object]:
     """Reads a checkpoint file without running any code in it.
 
+    A ``.safetensors`` file gives its tensors under ``state_dict`` and its strings under ``metadata``.
+
     Raises:
         UserError: The file is missing, cut short, damaged, not a checkpoint, or holds Python objects other than
-            tensors, plain containers and mmengine's log history.
+            tensors, plain containers, mmengine's log history and command-line arguments.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist; give the path of a .pth file.")
+        raise UserError(f"checkpoint {path} does not exist; give the path of a .pth or .safetensors file.")
     fault = damage(path)
     if fault:
         raise UserError(f"checkpoint {path} {fault}; take an earlier one or fetch the file again.")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, map_location)
     try:
         with torch.serialization.safe_globals(_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -117,8 +127,11 @@ def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict
             f"checkpoint {path} holds Python code ({name[1]}), which is never run; "
             "ask its author for a file of plain tensors (a state_dict)."
         ) from error
-    except (EOFError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path} is damaged or was not written by torch.save ({error}).") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged pickle makes torch's reader raise anything
+        reason = str(error).partition(". ")[0] or type(error).__name__  # what follows is how to run its code
+        raise UserError(f"checkpoint {path} is damaged or was not written by torch.save ({reason}).") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of tensors is needed.")
     meta = checkpoint.get("meta")
@@ -126,6 +139,18 @@ def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict
         # mmengine executes this text as a Python config when it resumes; its own checkpoints never have the key.
         meta.pop("config", None)
     return checkpoint
+
+
+def _read_safetensors(path: Path, map_location: MapLocation) -> dict[str, object]:
+    device = str(map_location) if isinstance(map_location, str | torch.device) else "cpu"
+    try:
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+            return {"state_dict": tensors, "metadata": file.metadata() or {}}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(
+            f"checkpoint {path} is damaged or no safetensors file ({error}); fetch the file again."
+        ) from error
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)
@@ -136,16 +161,16 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> dict[str
 
 @CheckpointLoader.register_scheme(prefixes=["http://", "https://"], force=True)
 def load_from_http(filename: str, map_location: MapLocation = None, model_dir: str | None = None) -> dict[str, object]:
-    """mmengine's loader of URLs: downloaded once into torch's hub folder, then read like a local file."""
-    folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / filename.split("?")[0].rsplit("/", 1)[-1]
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(filename, str(path))
-        except OSError as error:
-            raise UserError(f"{filename} could not be fetched ({error}); download it yourself to {path}.") from error
-    return read_checkpoint(path, map_location)
+    """mmengine's loader of URLs: fetched once, checked by hash, then read like a local file."""
+    return read_checkpoint(fetch(filename, folder=Path(model_dir) if model_dir else None), map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=["torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://"], force=True
+)
+def load_from_catalogue(filename: str, map_location: MapLocation = None) -> dict[str, object]:
+    """mmengine's loader of names in its catalogues, which would unpickle whatever it downloads."""
+    return load_from_http(resolve(filename), map_location)
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:

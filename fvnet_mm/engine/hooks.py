@@ -4,6 +4,7 @@ import atexit
 import logging
 import random
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.registry import FUNCTIONS, HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import (
@@ -48,15 +49,37 @@ class ReproducibleEpochHook(Hook):
     from one epoch to the next otherwise: the state of the random generators, and gradients accumulated but not
     yet applied (the last, smaller group of an epoch is applied with its own weight instead).
     Workers of the data loader must start anew each epoch (``persistent_workers=False``) and be seeded by
-    :func:`seed_worker`.
+    :func:`seed_worker`. Where iterations are counted and not epochs, this holds of every iteration: its number
+    decides the random state, and its images are those that the loader, advanced from the start, gives.
     """
 
     priority = "VERY_HIGH"
 
     def before_train_epoch(self, runner: Runner) -> None:
-        state = np.random.SeedSequence([runner.seed, runner.epoch, get_rank()]).generate_state(1)
+        self._seed(runner, runner.epoch)
+        if not counts_iterations(runner):
+            runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        if counts_iterations(runner):
+            self._seed(runner, runner.iter)
+
+    def _seed(self, runner: Runner, number: int) -> None:
+        state = np.random.SeedSequence([runner.seed, number, get_rank()]).generate_state(1)
         _seed_everything(int(state[0]))
-        runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
+
+
+def counts_iterations(runner: Runner) -> bool:
+    """Whether a run's schedule counts iterations, not epochs."""
+    return isinstance(runner.train_loop, IterBasedTrainLoop)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one evaluation, after so many epochs or iterations; a detector that finds nothing has none."""
+
+    step: int
+    metrics: dict[str, float]
 
 
 @HOOKS.register_module()
@@ -67,13 +90,12 @@ class EvaluationHistoryHook(Hook):
         before_training: Also evaluate the network before its first step.
 
     Attributes:
-        evaluations: (epochs trained, metrics) of each evaluation, oldest first. A detector that finds nothing has
-            no metrics.
+        evaluations: The oldest first.
     """
 
     def __init__(self, before_training: bool = False) -> None:
         self.before_training = before_training
-        self.evaluations: list[tuple[int, dict[str, float]]] = []
+        self.evaluations: list[Evaluation] = []
 
     def before_train(self, runner: Runner) -> None:
         if self.before_training and runner.iter == 0:
@@ -81,9 +103,11 @@ class EvaluationHistoryHook(Hook):
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.evaluations.append((runner.epoch, dict(metrics or {})))
+        step = runner.iter if counts_iterations(runner) else runner.epoch
+        self.evaluations.append(Evaluation(step, dict(metrics or {})))
 
-    after_test_epoch = after_val_epoch
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.evaluations.append(Evaluation(0, dict(metrics or {})))
 
 
 @HOOKS.register_module()

@@ -17,6 +17,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
+from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
@@ -41,7 +42,7 @@ class SuiteRunner(Runner):
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(self._quiet)
-                handler.addFilter(_not_about_mmengine_itself)
+                handler.addFilter(_for_the_console)
         return logger
 
     def announce(self, text: str) -> None:
@@ -70,6 +71,15 @@ class SuiteRunner(Runner):
     def build_param_scheduler(self, scheduler: object) -> list[object]:
         with building("learning-rate schedule"):
             return super().build_param_scheduler(scheduler)
+
+    def resume_from(self, checkpoint: Path) -> None:
+        """Makes the training go on from a checkpoint; the config keeps what the run began with."""
+        self._load_from, self._resume = str(checkpoint), True
+
+    def _init_model_weights(self) -> None:
+        if not self._resume:  # else all weights come from the checkpoint
+            with building("initial weights"):
+                super()._init_model_weights()
 
     def call_hook(self, fn_name: str, **arguments: object) -> None:
         if fn_name == "before_run":  # everything is built
@@ -120,8 +130,12 @@ class SuiteRunner(Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """Writes the whole config into the work dir, at once or not at all."""
-        with replacing(Path(self.work_dir) / Path(self.cfg.filename or f"{self.timestamp}.py").name) as temporary:
+        """Writes the whole config, at once or not at all: a training's into the work dir, a test's beside its log.
+
+        A test may run in the work dir of the training, whose config it must not write over.
+        """
+        folder = self.work_dir if self.cfg.get("train_cfg") else self.log_dir
+        with replacing(Path(folder) / f"{self.cfg.get('config_name', self.timestamp)}.py") as temporary:
             self.cfg.dump(temporary)
 
 
@@ -130,9 +144,19 @@ class _Quiet(logging.Filter):
         return record.levelno >= logging.WARNING or hasattr(record, "announced")
 
 
-def _not_about_mmengine_itself(record: logging.LogRecord) -> bool:
-    """Drops what mmengine says of its deprecated classes, and of best checkpoints, which the suite never keeps."""
-    return not record.getMessage().startswith(('"FileClient"', '"HardDiskBackend"', "Since `metrics` is an empty dict"))
+_FOR_THE_FILE_ALONE = (
+    # What mmengine says of its deprecated classes, and of best checkpoints, which the suite never keeps.
+    '"FileClient"',
+    '"HardDiskBackend"',
+    "Since `metrics` is an empty dict",
+    # mmseg's table of all classes, after every evaluation.
+    "per class results:",
+    "\n+-",
+)
+
+
+def _for_the_console(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_FOR_THE_FILE_ALONE)
 
 
 def build_model(config: ConfigDict) -> nn.Module:
@@ -146,9 +170,10 @@ def build_model(config: ConfigDict) -> nn.Module:
         try:
             model = MODELS.build(config)
         except KeyError as error:
-            missing = _unregistered_type(config)
+            missing = re.search(r"([^\s'\"`]+) is not in the \S+ registry", str(error))
             if missing is None:
                 raise
+            missing = missing[1]
             close = difflib.get_close_matches(missing, _registered_names(), n=3, cutoff=0.5)
             hint = f"the closest names are {', '.join(close)}" if close else "is its module in custom_imports?"
             raise UserError(f"the config names a model part {missing!r} that is not registered; {hint}.") from error
@@ -165,12 +190,14 @@ def building(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, RuntimeError) as error:
         print_log(traceback.format_exc(), "current")
         message = str(error.args[0]) if error.args else ""
         if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without
             frame = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
             message += f"{frame.line} ({Path(frame.filename).name}, line {frame.lineno})"
+        elif type(error) is KeyError and message.isidentifier():
+            message = f"{message!r} is missing"
         raise UserError(f"the {what} of the config cannot be built: {message}") from error
 
 
@@ -181,40 +208,67 @@ def _registered_names() -> list[str]:
     return sorted(names)
 
 
-def _unregistered_type(config: object) -> str | None:
-    """The first ``type`` anywhere in a model config that no registry knows."""
-    if isinstance(config, dict):
-        name = config.get("type")
-        if isinstance(name, str) and MODELS.get(name) is None and name.split(".")[-1] not in _registered_names():
-            return name
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        return next((found for value in config if (found := _unregistered_type(value))), None)
-    return None
-
-
 @torch.no_grad()
 def backbone_channels(backbone: nn.Module) -> list[int]:
-    """Channels of a backbone's outputs, seen by running it on one blank image of 64 x 64 pixels."""
+    """Channels of a backbone's outputs, seen by running it on one blank image of 128 x 128 pixels.
+
+    The list is empty where outputs are no feature maps (some of mmseg's transformers give pairs of them and a token).
+    """
     training = {name: module.training for name, module in backbone.named_modules()}
     backbone.eval()
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
-    outputs = backbone(torch.zeros(1, 3, 64, 64, device=device))
+    outputs = backbone(torch.zeros(1, 3, 128, 128, device=device))
     for name, module in backbone.named_modules():
         module.training = training[name]
-    return [feature.shape[1] for feature in outputs]
+    features = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [feature.shape[1] for feature in features] if all(map(torch.is_tensor, features)) else []
 
 
 def check_channels(model: nn.Module) -> None:
-    """Raises a UserError unless the neck takes what the backbone gives."""
+    """Raises a UserError unless the neck, or the heads where no neck reads them, take what the backbone gives."""
     backbone = getattr(model, "backbone", None)
-    neck = getattr(model, "neck", None)
-    wanted = getattr(neck, "in_channels", None)
-    if backbone is None or not isinstance(wanted, list | tuple):
+    if backbone is None:
+        return
+    readers = _readers(model)
+    if not readers:
         return
     given = backbone_channels(backbone)
-    if list(wanted) != given:
-        raise UserError(
-            f"the backbone {type(backbone).__name__} gives {given} channels but the neck {type(neck).__name__} "
-            f"expects {list(wanted)}; write neck=dict(in_channels={given}) in the config."
-        )
+    if not given:
+        return
+    if getattr(backbone, "output_img", False):  # DetectoRS hands on the image, too
+        given = given[1:]
+    for name, (part, wanted, index) in readers.items():
+        if max(index or [0]) >= len(given) or (index is None and len(wanted) > len(given)):
+            raise UserError(
+                f"the backbone {type(backbone).__name__} gives {len(given)} outputs ({given} channels) but the {name} "
+                f"{type(part).__name__} reads {len(wanted)} (up to number {max(index or [len(wanted) - 1])}, from 0); "
+                "choose a backbone with strides 4, 8, 16 and 32, or fewer levels."
+            )
+        several = isinstance(part.in_channels, list | tuple)
+        offered = given if index is None else [given[i] for i in index]
+        if wanted not in (offered, offered[::-1]):  # YOLOv3's neck reads the coarsest first
+            raise UserError(
+                f"the backbone {type(backbone).__name__} gives {offered} channels but the {name} {type(part).__name__} "
+                f"expects {wanted}; write {name}=dict(in_channels={offered if several else offered[0]}) in the config."
+            )
+
+
+def _readers(model: nn.Module) -> dict[str, tuple[nn.Module, list[int], list[int] | None]]:
+    """What reads a backbone's outputs: the part, the channels it expects, and which outputs (None for all)."""
+    neck = getattr(model, "neck", None)
+    if neck is not None and isinstance(getattr(neck, "in_channels", None), list | tuple):
+        return {"neck": (neck, list(neck.in_channels), None)}
+    readers = {}
+    for name in ("decode_head", "auxiliary_head"):
+        head = getattr(model, name, None)
+        if neck is None and head is not None and hasattr(head, "in_index"):
+            index, wanted = (
+                list(value) if isinstance(value, list | tuple) else [value]
+                for value in (head.in_index, head.in_channels)
+            )
+            if len(index) == len(wanted):  # else mmseg's "resize_concat", which knows the sum alone
+                readers[name] = (head, wanted, index)
+    head = getattr(model, "head", None)
+    if isinstance(neck, GlobalAveragePooling) and isinstance(getattr(head, "in_channels", None), int):
+        readers["head"] = (head, [head.in_channels], [-1])
+    return readers

@@ -1,28 +1,36 @@
 """Training and testing from a parsed command line: config, data, checks, run."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import get_world_size, init_dist, is_main_process
 from mmengine.registry import RUNNERS
 
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
-from fvnet_mm.engine.config import apply_overrides, load_config
-from fvnet_mm.engine.data_source import DataSource, select_data
-from fvnet_mm.engine.demo import is_demo
+from fvnet_mm.engine.config import load_config
+from fvnet_mm.engine.config_file import apply_overrides, sync_batch_norm_off
+from fvnet_mm.engine.data_source import demo_folder, select_data
+from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
-from fvnet_mm.engine.hooks import EvaluationHistoryHook
+from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
 from fvnet_mm.engine.precision import enable_amp
+from fvnet_mm.engine.record import RecordHook, current_checkpoint
 from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.summary import start_screen
+from fvnet_mm.engine.tasks import DataSource, task_of
+from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 
 PREDICTIONS = "predictions/val"
-"""Where in the work dir mmdet's metric writes its COCO result files; it adds ``.bbox.json``."""
+"""Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""
+
+TEST_PREDICTIONS = "predictions/test"
+"""The same of a test, which may run in the work dir of the training."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,9 @@ class RunResult:
         work_dir: Folder of the run.
         log_file: The log of this process.
         data: What it ran on.
-        evaluations: (epochs trained, metrics) of each evaluation in this process, such as
-            ``(12, {'coco/bbox_mAP_50': 0.31})``.
-        predictions: COCO result file of the last evaluation.
+        evaluations: Those of this process, the oldest first.
+        unit: What their steps count: 'epoch' or 'iteration'.
+        predictions: Those of the last evaluation (see :data:`PREDICTIONS`, :data:`TEST_PREDICTIONS`).
         checkpoint: The newest checkpoint of the run, or the one that was tested.
         scalars: Logged losses and metrics, a file for every start of the run, oldest first.
     """
@@ -43,7 +51,8 @@ class RunResult:
     work_dir: Path
     log_file: Path
     data: DataSource
-    evaluations: list[tuple[int, dict[str, float]]]
+    evaluations: list[Evaluation]
+    unit: str
     predictions: Path
     checkpoint: Path | None
     scalars: list[Path]
@@ -57,23 +66,30 @@ def train(arguments: argparse.Namespace) -> RunResult:
             trained then.
     """
     cfg = load_config(arguments)
+    _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator", "optim_wrapper")
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     _start_processes(cfg)
     _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
-    notes = _choose_weights(cfg, arguments.resume)
-    plan = plan_batch(cfg, data.folder.train.image_count, get_world_size(), arguments.auto_scale_lr)
-    runner = _build_runner(cfg)
+    norms = _settle_norms(cfg)
+    if cfg.model.get("teacher", {}).get("checkpoint"):
+        locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
+    notes, resumed = _choose_weights(cfg, arguments.resume)
+    plan = plan_batch(cfg, data.images("train"), get_world_size(), arguments.auto_scale_lr)
+    runner = _build_runner(cfg, PREDICTIONS)
+    if resumed is not None:
+        runner.resume_from(resumed)
+    runner.register_hook(RecordHook(data, PREDICTIONS, resumed=resumed))
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, plan, notes), plan.warning)
+    _announce(runner, start_screen(runner, data, plan, notes, norms), [*data.warnings, *plan.warnings])
     runner.train()
     if not history.evaluations:  # killed during the last evaluation, and resumed
         runner.val()
-    last = Path(cfg.work_dir) / f"epoch_{runner.epoch}.pth"
-    return _result(runner, data, history, last if last.is_file() else newest_checkpoint(Path(cfg.work_dir))[0])
+    last = current_checkpoint(runner) or newest_checkpoint(Path(cfg.work_dir))[0]
+    return _result(runner, data, history, PREDICTIONS, last)
 
 
 def test(arguments: argparse.Namespace) -> RunResult:
@@ -83,6 +99,7 @@ def test(arguments: argparse.Namespace) -> RunResult:
         UserError: Something about the config, the data or the checkpoint is wrong.
     """
     cfg = load_config(arguments)
+    _require(cfg, "val_dataloader", "test_dataloader", "test_cfg", "test_evaluator")
     _start_processes(cfg)
     data = select_data(cfg, arguments, names=("val",))
     _override_again(cfg, arguments.cfg_options)
@@ -90,12 +107,21 @@ def test(arguments: argparse.Namespace) -> RunResult:
     for part in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
         cfg.pop(part, None)
     cfg.param_scheduler = None
-    runner = _build_runner(cfg)
+    norms = _settle_norms(cfg)
+    runner = _build_runner(cfg, TEST_PREDICTIONS)
+    runner.register_hook(RecordHook(data, TEST_PREDICTIONS, tested=arguments.checkpoint))
     history = EvaluationHistoryHook()
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)]), None)
+    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)], norms), data.warnings)
     runner.test()
-    return _result(runner, data, history, arguments.checkpoint)
+    return _result(runner, data, history, TEST_PREDICTIONS, arguments.checkpoint)
+
+
+def _require(cfg: Config, *parts: str) -> None:
+    """Raises a UserError if a config says nothing of a part that the run needs."""
+    for part in parts:
+        if not isinstance(cfg.get(part), dict | list | tuple):
+            raise UserError(f"{cfg.filename} has no settings in {part}, which this tool needs; complete the config.")
 
 
 def _override_again(cfg: Config, options: list[str]) -> None:
@@ -103,7 +129,7 @@ def _override_again(cfg: Config, options: list[str]) -> None:
 
     The other flags, which win over them in turn, are kept.
     """
-    keys = ("work_dir", "experiment_name", "launcher", "randomness", "runner_type")
+    keys = ("work_dir", "experiment_name", "config_name", "launcher", "randomness", "runner_type")
     flags = {key: cfg[key] for key in keys if key in cfg}
     apply_overrides(cfg, options)
     cfg.update(flags)
@@ -136,7 +162,7 @@ def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
     newest, _ = newest_checkpoint(work_dir)
     if newest is None or arguments.resume is not None:
         return
-    if not (arguments.demo and is_demo(work_dir)):
+    if not (arguments.demo and demo_folder(work_dir).is_dir()):
         raise UserError(
             f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
             "or choose another folder with --work-dir."
@@ -146,11 +172,11 @@ def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
             path.unlink()
 
 
-def _choose_weights(cfg: Config, wanted: str | None) -> list[str]:
-    """Settles which weights the run starts from, and says so.
+def _choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | None]:
+    """Settles which weights the run starts from: what to say of them, and the checkpoint if one is resumed.
 
     Args:
-        cfg: Receives ``load_from`` and ``resume``.
+        cfg: Keeps what the run begins with, resumed or not, so that its dump reproduces the whole run.
         wanted: What ``--resume`` was given: a checkpoint, the folder of a run, 'auto' for the work dir, or None
             where the flag is absent.
 
@@ -167,49 +193,43 @@ def _choose_weights(cfg: Config, wanted: str | None) -> list[str]:
             raise UserError(f"--resume {wanted}: there is no intact checkpoint (epoch_*.pth or iter_*.pth) in it.")
     elif wanted not in (None, "auto"):
         checkpoint = folder
-    cfg.resume = checkpoint is not None
+    cfg.resume = False
     if checkpoint is not None:
-        cfg.load_from = str(checkpoint)
-        return [*notes, f"resumed from {checkpoint}"]
+        return [*notes, f"resumed from {checkpoint}"], checkpoint
     if wanted is not None:
         notes.append(f"nothing to resume in {folder}")
     if cfg.get("load_from"):
-        return [*notes, f"fine-tuned from {cfg.load_from}"]
-    return [*notes, *(_pretrained_parts(cfg.model) or ["from scratch"])]
+        remove_pretrained(cfg.model)  # they would be overwritten
+        return [*notes, f"fine-tuned from {cfg.load_from}"], None
+    initial = fetch_pretrained(cfg.model)
+    return [*notes, *(initial or ["from scratch"])], None
 
 
-def _pretrained_parts(model: ConfigDict, name: str = "model") -> list[str]:
-    """The parts of a model config that start from weights of their own."""
-    found = []
-    for key, value in model.items():
-        if key == "init_cfg" and isinstance(value, dict) and value.get("type") == "Pretrained":
-            found.append(f"{name} from {value.get('checkpoint')}")
-        elif key in ("pretrained", "checkpoint_path") and value:
-            found.append(f"{name} pretrained ({value})")
-        elif isinstance(value, dict):
-            found += _pretrained_parts(value, key)
-    return found
+def _settle_norms(cfg: Config) -> str | None:
+    """Turns SyncBN into BN unless several GPUs take part; returns what to say about it."""
+    if torch.cuda.is_available() and get_world_size() > 1:
+        return None
+    reason = "one device computes a batch" if get_world_size() == 1 else "CPUs cannot synchronise"
+    return f"SyncBN is BN here: {reason}" if sync_batch_norm_off(cfg.model) else None
 
 
-def _build_runner(cfg: Config) -> SuiteRunner:
-    for part in ("val_evaluator", "test_evaluator"):
-        if part in cfg:
-            cfg[part].outfile_prefix = str(Path(cfg.work_dir) / PREDICTIONS)
+def _build_runner(cfg: Config, predictions: str) -> SuiteRunner:
+    task_of(cfg).keep_predictions(cfg, Path(cfg.work_dir) / predictions)
     with building("run"):
         return RUNNERS.build(cfg)
 
 
-def _announce(runner: SuiteRunner, screen: str, warning: str | None) -> None:
+def _announce(runner: SuiteRunner, screen: str, warnings: Sequence[str]) -> None:
     untested = untested_versions()
     if untested:
         runner.logger.warning(f"not tested with {', '.join(untested)}; it may well work")
     runner.announce(screen)
-    if warning:
+    for warning in warnings:
         runner.logger.warning(warning)
 
 
 def _result(
-    runner: SuiteRunner, data: DataSource, history: EvaluationHistoryHook, checkpoint: Path | None
+    runner: SuiteRunner, data: DataSource, history: EvaluationHistoryHook, predictions: str, checkpoint: Path | None
 ) -> RunResult:
     work_dir = Path(runner.work_dir)
     return RunResult(
@@ -217,7 +237,8 @@ def _result(
         log_file=Path(runner.log_dir) / f"{runner.timestamp}.log",
         data=data,
         evaluations=history.evaluations,
-        predictions=work_dir / f"{PREDICTIONS}.bbox.json",
+        unit="iteration" if counts_iterations(runner) else "epoch",
+        predictions=work_dir / predictions,
         checkpoint=checkpoint,
         scalars=sorted(work_dir.glob("*/vis_data/scalars.json")),
     )

@@ -1,8 +1,10 @@
 """The screen at the start of a run and the lines at its end."""
 
 import platform
+from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 from torch import nn
@@ -10,33 +12,30 @@ from torch import nn
 from fvnet_mm import __version__
 from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.engine.batch import BatchPlan
-from fvnet_mm.engine.data_source import DataSource
+from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.ops import has_compiled_ops
 
 
-def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes: list[str]) -> str:
+def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes: list[str], norms: str | None) -> str:
     """What is about to run, in one screen of plain text: model, data, batch, precision, device, weights.
 
     Args:
         runner: Built, not yet run.
         data: What it runs on.
         plan: How the batch comes about; None for a test.
-        notes: Further lines about the weights, such as which checkpoint is resumed.
+        notes: Where the weights come from, such as which checkpoint is resumed.
+        norms: What became of synchronised norms, or None.
     """
     cfg = runner.cfg
     lines = [
-        ("config", str(cfg.filename)),
+        ("config", _config(cfg)),
         ("model", describe_model(runner.model)),
         ("weights", "; ".join(notes)),
     ]
-    for split in filter(None, (data.folder.train, data.folder.val)):
-        counts = f"{split.image_count} images, {split.annotation_count} objects"
-        if data.unused[split.name]:
-            counts += f" ({data.unused[split.name]} unused: thinner than a pixel or outside the image)"
-        lines.append((f"{split.name} data", f"{data.label}: {counts}, {split.annotation_file}"))
+    lines += [(f"{split.name} data", f"{data.label}: {split.summary}") for split in data.splits]
     lines.append(("classes", _shorten(data.folder.classes)))
     if data.skipped:
-        lines.append(("left out", ", ".join(f"{image.file_name} ({image.reason})" for image in data.skipped)))
+        lines.append(("left out", ", ".join(data.skipped)))
     if plan:
         optimizer = cfg.optim_wrapper.optimizer
         lines += [
@@ -44,6 +43,8 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
             ("schedule", f"{_length(runner, plan)}, {optimizer.type} at {optimizer.lr:g}"),
             ("precision", _precision(runner)),
         ]
+    if norms:
+        lines.append(("norms", norms))
     lines += [
         ("device", _device()),
         ("operators", "compiled mmcv" if has_compiled_ops() else "torchvision's, for want of compiled mmcv"),
@@ -53,15 +54,20 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
     return "\n".join([f"fvnet_mm {__version__}", *(f"  {label:<11}{text}" for label, text in lines)])
 
 
+def _config(cfg: Config) -> str:
+    plugged = f", as {cfg.config_name}" if Path(cfg.filename).stem != cfg.config_name else ""
+    return f"{cfg.filename}{plugged}"
+
+
 def _length(runner: Runner, plan: BatchPlan) -> str:
     epochs = runner.cfg.train_cfg.get("max_epochs")
-    if epochs is None:
-        return f"{runner.cfg.train_cfg.max_iters} iterations"
-    return f"{epochs} epochs of {plan.steps_per_epoch} optimizer steps, warm-up over {plan.warm_up_steps} steps"
+    length = f"{epochs} epochs of {plan.steps_per_epoch}" if epochs else f"{plan.steps}"
+    warm_up = f", warm-up over {plan.warm_up_steps} steps" if plan.warm_up_steps else ""
+    return f"{length} optimizer steps{warm_up}"
 
 
 def _precision(runner: Runner) -> str:
-    amp = runner.cfg.optim_wrapper.type == "AmpOptimWrapper"
+    amp = runner.cfg.optim_wrapper.get("type") == "AmpOptimWrapper"
     return f"{runner.cfg.optim_wrapper.get('dtype') or 'float16'} (autocast)" if amp else "float32"
 
 

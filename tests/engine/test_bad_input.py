@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
 
+from fvnet_mm.engine.config_file import sync_batch_norm_off
 from fvnet_mm.engine.runner import build_model
+from fvnet_mm.engine.weights import remove_pretrained
 
 Run = Callable[..., int]
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
@@ -116,10 +120,64 @@ def test_model_that_cannot_work(option: str, words: list[str], refused: Callable
     assert all(word in sentence for word in words), sentence
 
 
+@pytest.mark.parametrize(
+    ("library", "config"),
+    [
+        ("mmseg", "ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024"),  # one output
+        ("mmseg", "hrnet/fcn_hr18s_4xb2-40k_cityscapes-512x1024"),  # a head that reads all outputs concatenated
+        ("mmdet", "yolo/yolov3_mobilenetv2_8xb24-320-300e_coco"),  # a neck that reads the coarsest first
+        ("mmdet", "detectors/cascade-rcnn_r50-rfp_1x_coco"),  # a backbone that hands on the image
+    ],
+)
+def test_models_of_the_libraries_are_not_refused(library: str, config: str) -> None:
+    cfg = get_config(f"{library}::{config}.py")
+    remove_pretrained(cfg.model)
+    sync_batch_norm_off(cfg.model)
+    with DefaultScope.overwrite_default_scope(library):
+        build_model(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("mmdet::pascal_voc/retinanet_r50_fpn_1x_voc0712.py", "joins 2 data sets"),
+        ("mmpretrain::resnet/resnet18_8xb16_cifar10.py", "holds no image files"),
+    ],
+)
+def test_data_sets_that_cannot_be_replaced(
+    config: str,
+    words: str,
+    data: Path,
+    tiny_classes: Path,
+    run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    get_config(config).dump(tmp_path / "stock.py")
+    folder = tiny_classes if "mmpretrain" in config else data
+    assert run("train", tmp_path / "stock.py", "--data", folder, "--scratch", "--work-dir", tmp_path / "work") == 2
+    assert words in capsys.readouterr().err
+
+
+def test_objects_without_outlines(data: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(data, "train", lambda document: document["annotations"][0].pop("segmentation"))
+    config = CONFIG.with_name("mask_rcnn_fvnet_t_coco.py")
+    assert run("train", config, "--data", data, "--work-dir", tmp_path / "work") == 2
+    assert "objects have no segmentation" in capsys.readouterr().err
+
+
+def test_a_classifier_of_other_channels(
+    tiny_classes: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", tiny_classes, "--work-dir", tmp_path / "work", "--cfg-options", "model.backbone.arch=s"]
+    assert run("train", CONFIG.with_name("fvnet_t_in1k.py"), *words) == 2
+    assert "head=dict(in_channels=" in capsys.readouterr().err
+
+
 def test_unknown_backbone_names_the_known_ones(refused: Callable[..., str], data: Path) -> None:
     sentence = refused("train", "--data", data, "--backbone", "resnet_9000")
     assert "resnet_9000" in sentence
-    assert "mobilenet_v2" in sentence
+    assert "resnet50" in sentence
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="mixed precision is supported here")
@@ -162,6 +220,8 @@ def build_state(data: Path) -> dict[str, torch.Tensor]:
         ("optim_wrapper.optimizer.lr=abc", ["lr must be a number"]),
         ("optim_wrapper.optimizer.type=AdamWW", ["optimizer"]),
         ("train_dataloader.dataset.type=CocoDatset", ["CocoDatset"]),
+        ("model.backbone.init_cfg.checkpoint=weights.pth", ["initial weights", "'type' is missing"]),
+        ("optim_wrapper=3", ["optim_wrapper"]),
     ],
 )
 def test_option_that_makes_no_sense(option: str, words: list[str], refused: Callable[..., str], data: Path) -> None:

@@ -79,11 +79,62 @@ def test_a_step_never_sees_more_than_an_epoch() -> None:
 def test_a_warm_up_as_long_as_the_run_is_warned_of() -> None:
     plan = plan_batch(make_config(2), 205, 1, auto_scale_lr=False)
     assert (plan.steps, plan.warm_up_steps) == (12 * 13, 500)  # 103 iterations an epoch in 13 groups of 8
-    assert "500 of the run's 156 optimizer steps" in plan.warning
-    assert plan_batch(make_config(2), 118_287, 1, auto_scale_lr=False).warning is None
+    assert "500 of the run's 156 optimizer steps" in plan.warnings[0]
+    assert plan_batch(make_config(2), 118_287, 1, auto_scale_lr=False).warnings == []
+
+
+def test_a_warm_up_counted_in_epochs_is_one_too() -> None:
+    cfg = make_config(2)
+    cfg.param_scheduler = [dict(type="LinearLR", by_epoch=True, begin=0, end=5, convert_to_iter_based=True)]
+    plan = plan_batch(cfg, 160, 1, auto_scale_lr=False)
+    assert (plan.steps, plan.warm_up_steps) == (12 * 10, 5 * 10)
+    assert cfg.param_scheduler[0].end == 5
+    assert plan.warnings
+
+
+def test_one_schedule_without_a_list() -> None:
+    """As mmpretrain's ``imagenet_bs256`` has it."""
+    cfg = make_config()
+    cfg.param_scheduler = dict(type="PolyLR", by_epoch=False, begin=0, end=100)
+    plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
+    assert cfg.param_scheduler.end == 800
+
+
+@pytest.mark.parametrize("length", [0, -1, "ten", 1.5])
+def test_a_length_that_makes_no_sense(length: object) -> None:
+    cfg = make_config()
+    cfg.train_cfg.max_epochs = length
+    with pytest.raises(UserError, match=r"train_cfg\.max_epochs must be a whole number"):
+        plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
 
 
 def test_scaling_needs_a_tuned_batch() -> None:
     with pytest.raises(UserError, match="base_batch_size"):
         plan_batch(make_config(tuned=None), 118_287, 1, auto_scale_lr=True)
     assert "does not say" in str(plan_batch(make_config(tuned=None), 118_287, 1, auto_scale_lr=False))
+
+
+def test_a_schedule_of_iterations_accumulates_over_small_data_sets() -> None:
+    """Camera roll of 12 images: batches of 4, so three iterations an epoch, and yet 32 images a step."""
+    cfg = make_config(4, 32)
+    cfg.train_cfg = dict(max_iters=100, val_interval=50)
+    cfg.param_scheduler = [dict(type="PolyLR", by_epoch=False, begin=0, end=100)]
+    plan = plan_batch(cfg, 12, 1, auto_scale_lr=False)
+    assert (plan.accumulation, plan.effective, plan.steps) == (8, 32, 100)
+    assert cfg.train_cfg.max_iters == 800
+
+
+def test_a_schedule_that_outlasts_the_run() -> None:
+    cfg = make_config(4, 4)
+    cfg.train_cfg = dict(max_iters=100, val_interval=50)
+    cfg.param_scheduler = [dict(type="PolyLR", by_epoch=False, begin=0, end=40_000)]
+    assert "takes 40000 optimizer steps and the run 100" in plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings[0]
+    cfg.param_scheduler[0]["end"] = 100
+    assert plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings == []
+
+
+def test_schedules_that_are_none() -> None:
+    cfg = make_config()
+    cfg.param_scheduler = 3
+    with pytest.raises(UserError, match="list of schedules"):
+        plan_batch(cfg, 100, 1, auto_scale_lr=False)

@@ -1,6 +1,8 @@
+import json
 import os
 import pickle
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from safetensors.torch import save_file
 from torch import nn
 
+import fvnet_mm.engine.checkpoint
 from fvnet_mm.engine.checkpoint import (
     AtomicBackend,
     check_coverage,
@@ -71,6 +75,22 @@ def test_files_of_the_legacy_format_are_read(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("damaged", [b"\x8aold", b"old\x93", b"qolds"])
+def test_damage_inside_a_bare_pickle_is_named(damaged: bytes, tmp_path: Path) -> None:
+    """It has no checksum, and what its reader raises is of no one kind."""
+    torch.save({"old": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes().replace(b"old", damaged, 1))
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_programs_are_named_without_advice_to_run_them(tmp_path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "a.pth")
+    with pytest.raises(UserError, match="TorchScript") as caught:
+        read_checkpoint(tmp_path / "a.pth")
+    assert "to `False`" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"not a checkpoint", b"<html>404</html>", b"\x00" * 64])
 def test_other_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)
@@ -105,6 +125,68 @@ def test_getattr_reaches_nothing_but_statistics(owner: type, name: str, tmp_path
 def test_config_text_that_mmengine_would_execute_is_dropped(tmp_path: Path) -> None:
     torch.save({"meta": {"config": "import os", "epoch": 1}, "state_dict": {}}, tmp_path / "a.pth")
     assert read_checkpoint(tmp_path / "a.pth")["meta"] == {"epoch": 1}
+
+
+def test_arguments_of_a_training_script_are_read(tmp_path: Path) -> None:
+    """timm's and DeiT's scripts save them beside the weights."""
+    torch.save({"model": {"w": torch.ones(2)}, "args": Namespace(lr=0.1)}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")["args"] == Namespace(lr=0.1)
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    path, weights = tmp_path / "a.safetensors", {"weight": torch.ones(2, 3), "bias": torch.zeros(2, dtype=torch.half)}
+    save_file(weights, path, {"origin": "here"})
+    checkpoint = read_checkpoint(path)
+    assert checkpoint["metadata"] == {"origin": "here"}
+    for name, tensor in weights.items():
+        assert torch.equal(checkpoint["state_dict"][name], tensor)
+        assert checkpoint["state_dict"][name].dtype == tensor.dtype
+    model = nn.Linear(3, 2)
+    load_checkpoint(model, str(path), strict=True)  # through mmengine's own door
+    assert torch.equal(model.weight, weights["weight"])
+
+
+def test_a_header_whose_length_reads_like_a_zip_archive(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    length = int.from_bytes(b"PK", "little")
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + b"\x07")
+    assert read_checkpoint(path)["state_dict"]["w"].item() == 7
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 60, -1])
+def test_damaged_safetensors_are_named(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"weight": torch.ones(20, 3)}, path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"a\.safetensors is (cut short|damaged)"):
+        read_checkpoint(path)
+    path.write_bytes(b"<html>404 Not Found</html>")
+    with pytest.raises(UserError, match=r"a\.safetensors is damaged or no safetensors file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("https://host/models/net-0676ba61.pth", "net-0676ba61.pth"),
+        ("torchvision://resnet50", "resnet50-0676ba61.pth"),
+        ("open-mmlab://detectron2/resnet50_caffe", "resnet50_msra-5891d200.pth"),
+    ],
+)
+def test_urls_go_through_the_downloader_and_are_read_without_code(
+    source: str, name: str, bomb: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, folder: Path | None = None) -> Path:
+        assert url.startswith("http")
+        assert url.endswith(name)
+        torch.save({"w": bomb(f"touch {tmp_path / 'ran'}")}, tmp_path / name)
+        return tmp_path / name
+
+    monkeypatch.setattr(fvnet_mm.engine.checkpoint, "fetch", fetch)
+    with pytest.raises(UserError, match="holds Python code"):
+        CheckpointLoader.load_checkpoint(source, map_location="cpu", logger=None)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_missing_file_and_wrong_content(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
+from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
 
 
 class Terminal(io.StringIO):
@@ -104,4 +104,4 @@ def test_history_evaluates_first_when_asked_and_only_at_the_start() -> None:
     history.before_train(runner)
     runner.iter, runner.epoch = 4, 1
     history.before_train(runner)
-    assert history.evaluations == [(0, {"AP": 0.0})]
+    assert history.evaluations == [Evaluation(0, {"AP": 0.0})]

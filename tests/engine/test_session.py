@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from fvnet_mm.engine.checkpoint import read_checkpoint
 
@@ -56,6 +57,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert torch.equal(tensor, again["state_dict"][name]), name
     for key, state in whole["optimizer"]["state"].items():
         assert torch.equal(state["exp_avg_sq"], again["optimizer"]["state"][key]["exp_avg_sq"])
+    dumped = Config.fromfile(resumed / "retinanet_fvnet_t_coco.py")
+    assert (dumped.load_from, dumped.resume) == (None, False)  # it reproduces the whole run, not its end
 
     # Nothing is left to train, but a run that was killed during its last evaluation still owes its metrics.
     assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", resumed, "--resume", *small_run, *REAL_STEPS) == 0
@@ -63,13 +66,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_what_a_run_leaves_behind(run: Run, trained: Path, tiny_coco: Path, small_run: list[str]) -> None:
-    assert (trained / "vis" / "detections.png").is_file()
+    assert (trained / "vis" / "predictions.png").is_file()
     assert (trained / "vis" / "curves.png").is_file()
     assert isinstance(json.loads((trained / "predictions" / "val.bbox.json").read_text()), list)
     assert not list(trained.rglob(".*")), "a temporary file is left"
     words = ["test", CONFIG, trained / "epoch_2.pth", "--data", tiny_coco, "--work-dir", trained / "test"]
     assert run(*words, *small_run) == 0
-    assert (trained / "test" / "vis" / "detections.png").is_file()
+    assert (trained / "test" / "vis" / "predictions.png").is_file()
+
+    dumped = trained / "retinanet_fvnet_t_coco.py"
+    text = dumped.read_text()
+    assert run("test", dumped, trained / "epoch_2.pth") == 0  # its work dir is the training's
+    assert dumped.read_text() == text
 
 
 def test_a_test_needs_no_training_images(
@@ -141,11 +149,12 @@ def test_another_backbone_through_the_same_config(
         tmp_path / "work",
         "--backbone",
         "mobilenet_v2",
+        "--scratch",
     ]
     assert run(*words, *small_run, "train_cfg.max_epochs=1") == 0
     assert "MobileNetV2" in capsys.readouterr().out
-    dumped = next((tmp_path / "work").glob("*.py")).read_text()
-    assert "mmpretrain.MobileNetV2" in dumped
+    dumped = (tmp_path / "work" / "retinanet_mobilenet_v2_coco.py").read_text()
+    assert "SuiteMobileNetV2" in dumped
     assert "FVNet'" not in dumped
 
 

@@ -1,0 +1,80 @@
+"""Reading config files and changing what they say."""
+
+import argparse
+import difflib
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from fvnet_mm.errors import UserError
+
+
+def read_config(path: Path, what: str) -> Config:
+    """Reads a config file.
+
+    Raises:
+        UserError: It is missing, or reading it fails; ``what`` names it in the sentence.
+    """
+    if not path.is_file():
+        raise UserError(f"{what} file {path} does not exist; `python -m fvnet_mm.list` shows those of the suite.")
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program of its user's
+        raise UserError(f"{what} file {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+_OPTIONAL_KEYS = ("work_dir", "activation_checkpointing", "find_unused_parameters", "model_wrapper_cfg", "sync_bn")
+
+
+def apply_overrides(cfg: Config, options: list[str]) -> None:
+    """Applies ``KEY=VALUE`` words, read as mmdet reads them (mmengine's ``DictAction``).
+
+    Raises:
+        UserError: A word has no ``=``, or a key leads to where nothing can be set.
+    """
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"--cfg-options takes KEY=VALUE and got {option!r}; write no space around the =.")
+    if not options:
+        return
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    values = parser.parse_args(["--cfg-options", *options]).cfg_options
+    for key, value in values.items():
+        first = key.split(".")[0]
+        if first not in cfg and first not in _OPTIONAL_KEYS:
+            close = difflib.get_close_matches(first, [*cfg, *_OPTIONAL_KEYS], n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(cfg))}."
+            raise UserError(f"--cfg-options {key}: the config has no {first!r}; {hint}")
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise UserError(f"--cfg-options {key}={value} cannot be applied: {error}") from error
+
+
+def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The data set inside wrappers such as ``RepeatDataset``.
+
+    Raises:
+        UserError: There are several.
+    """
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    if "datasets" in dataset:
+        raise UserError(
+            f"the config joins {len(dataset.datasets)} data sets ({dataset.type}), and one is checked and replaced; "
+            "write a single data set in their place."
+        )
+    return dataset
+
+
+def sync_batch_norm_off(config: ConfigDict) -> bool:
+    """Turns every SyncBN of a model config into BN, which it equals on one device; says whether there was one."""
+    found = False
+    for value in config.values():
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, dict):
+                if part.get("type") == "SyncBN":
+                    part["type"], found = "BN", True
+                found |= sync_batch_norm_off(part)
+    return found

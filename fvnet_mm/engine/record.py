@@ -1,0 +1,267 @@
+"""The hook that writes a run's record."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import BaseLoop, Runner
+
+from fvnet_mm.engine.coco_metric import FullCocoMetric
+from fvnet_mm.engine.hooks import counts_iterations
+from fvnet_mm.engine.results import result_of
+from fvnet_mm.engine.run_facts import (
+    command_line,
+    describe_backbone,
+    describe_complexity,
+    describe_data,
+    describe_environment,
+    describe_weights,
+    peak_memory,
+    pretraining,
+    trunk_settings,
+)
+from fvnet_mm.engine.tasks import DataSource
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import Complexity, Config, Data, Evaluation, Protocol, RunRecord, Times
+from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, read_record, write_record
+
+
+class RecordHook(Hook):
+    """Writes the record of a run into its work dir: at the start, after every evaluation and at the end.
+
+    A training's is ``run.json``. So is a test's, unless a training's is there: then it is ``test.json``. A test of a
+    checkpoint whose training has a record beside it takes over what that says of the training. A resumed training
+    goes on with its record. Only the main process writes, and every time the whole file or nothing.
+
+    Args:
+        data: What the run reads.
+        predictions: Where in the work dir those of an evaluation are: a folder, or files with suffixes added.
+        resumed: Checkpoint from which a training goes on.
+        tested: Checkpoint that a test is of; None for a training.
+    """
+
+    def __init__(
+        self, data: DataSource, predictions: str, resumed: Path | None = None, tested: Path | None = None
+    ) -> None:
+        self.data = data
+        self.predictions = predictions
+        self.resumed = resumed
+        self.tested = tested
+        self._record: RunRecord | None = None
+        self._file = Path()
+        self._training = False
+        self._clock = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            self._begin(runner, "train")
+            self._training, self._clock = True, time.monotonic()
+
+    def before_test(self, runner: Runner) -> None:
+        if is_main_process():
+            self._begin(runner, "test")
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
+    ) -> None:
+        # mmengine's logger resets torch's statistics after this.
+        if self._record is not None and torch.cuda.is_available():
+            self._note_memory()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        if self._record is not None:
+            self._note_training_time()
+
+    before_test_epoch = before_val_epoch
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self._record is not None:
+            self._evaluated(runner, runner.val_loop, metrics or {})
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self._record is not None:
+            self._evaluated(runner, runner.test_loop, metrics or {})
+
+    def after_run(self, runner: Runner) -> None:
+        if self._record is None:
+            return
+        self._note_training_time()
+        self._training = False
+        checkpoint = self.tested or current_checkpoint(runner)
+        if checkpoint is not None:
+            self._set(checkpoint=str(self.tested or checkpoint.name), checkpoint_sha256=sha256_of(checkpoint))
+        self._set(status="finished")
+        self._write()
+
+    def _begin(self, runner: Runner, origin: str) -> None:
+        cfg, settings = runner.cfg, runner.cfg.to_dict()
+        folder = Path(runner.work_dir)
+        self._file = folder / RECORD
+        data = describe_data(self.data)
+        fields = fields_of_test(settings, "val_dataloader" if origin == "train" else "test_dataloader")
+        earlier = trained = None
+        if origin == "train":
+            fields |= fields_of_training(settings, runner.world_size) | trunk_settings(runner.model)
+            fields |= dict(data=_digest(data), pretraining=pretraining(cfg))
+            earlier = self._earlier(runner)
+        else:
+            trained = self._training_of(self.tested)
+            if trained is not None:
+                rest = trained.protocol.model_dump(exclude={*TEST_FIELDS, "fingerprint"})
+                split = trained.data.train if trained.data else None
+                fields |= rest | dict(data=_digest(data.model_copy(update=dict(train=split))))
+            if _of_training(self._file):
+                self._file = folder / TEST_RECORD
+        known = earlier or trained
+        before = earlier.evaluations if earlier else ()
+        evaluations = tuple(evaluation for evaluation in before if evaluation.step <= _step(runner))
+        self._record = RunRecord(
+            origin=origin,
+            status="running",
+            task=task_of(settings),
+            framework=framework_of(settings["model"]),
+            config=_config(runner, folder if origin == "train" else Path(runner.log_dir)),
+            backbone=describe_backbone(cfg),
+            command=command_line(),
+            seed=runner.seed if origin == "train" else trained.seed if trained else None,
+            protocol=Protocol(**fields),
+            data=data,
+            weights=known.weights if known else describe_weights(runner.model),
+            checkpoint=str(self.tested) if self.tested else None,
+            complexity=self._complexity(runner),
+            environment=describe_environment(),
+            times=earlier.times if earlier else Times(started=datetime.now(timezone.utc)),
+            unit=earlier.unit if earlier else "step" if origin == "train" and counts_iterations(runner) else "epoch",
+            evaluations=evaluations,
+            result=earlier.result if earlier and evaluations == earlier.evaluations else None,
+        )
+        if earlier is not None:
+            self._compare(runner, earlier)
+        self._write()
+
+    def _earlier(self, runner: Runner) -> RunRecord | None:
+        """The record of the training that is resumed."""
+        file = self.resumed.parent / RECORD if self.resumed else None
+        if file is None or not file.exists():
+            return None
+        try:
+            record = read_record(file)
+        except UserError as error:
+            runner.logger.warning(f"{error} The record begins anew.")
+            return None
+        return record if record.origin == "train" else None
+
+    def _compare(self, runner: Runner, earlier: RunRecord) -> None:
+        """Resumed weights began from what the first record says; all else should be as it was."""
+        began = dict(pretraining=earlier.protocol.pretraining)
+        protocol = Protocol(**(self._record.protocol.model_dump(exclude={"fingerprint"}) | began))
+        self._set(protocol=protocol)
+        differences = earlier.protocol.differences(protocol)
+        if differences:
+            changes = ", ".join(f"{name} {old} then and {new} now" for name, (old, new) in differences.items())
+            runner.logger.warning(f"the training goes on under another protocol than it began: {changes}")
+
+    def _training_of(self, checkpoint: Path) -> RunRecord | None:
+        """The record of the training that wrote this very checkpoint, from the checkpoint's folder."""
+        try:
+            record = read_record(checkpoint.parent / RECORD)
+        except UserError:  # there is none, or it tells nothing
+            return None
+        written = record.origin == "train" and record.checkpoint_sha256
+        return record if written and record.checkpoint_sha256 == sha256_of(checkpoint) else None
+
+    def _complexity(self, runner: Runner) -> Complexity | None:
+        try:
+            return describe_complexity(runner.cfg)
+        except (UserError, NotImplementedError, RuntimeError, ValueError, TypeError) as error:
+            runner.logger.warning(f"the record says nothing of parameters and MACs, as the model resists: {error}")
+            return None
+
+    def _evaluated(self, runner: Runner, loop: BaseLoop, logged: Mapping[str, float]) -> None:
+        self._note_time("evaluation_seconds")
+        self._note_memory()
+        coco = [metric.result for metric in loop.evaluator.metrics if isinstance(metric, FullCocoMetric)]
+        folder = Path(runner.work_dir)
+        # Labels from 0 would stand in the files as they are, and 0 is what the record's readers leave out.
+        kept = getattr(loop.dataloader.dataset, "reduce_zero_label", True)
+        place = folder / self.predictions if kept else None
+        result = result_of(logged, coco[0] if coco else None, self.data.folder, place, folder)
+        step = 0 if self.tested else _step(runner)
+        before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
+        self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)
+        checkpoint = None if self.tested else current_checkpoint(runner)
+        if checkpoint is not None:
+            self._set(checkpoint=checkpoint.name, checkpoint_sha256=None)
+        self._write()
+
+    def _note_training_time(self) -> None:
+        if self._training:
+            self._note_time("training_seconds")
+        self._clock = time.monotonic()
+
+    def _note_time(self, field: str) -> None:
+        """Adds the time since the last note."""
+        now, times = time.monotonic(), self._record.times
+        self._set(times=times.model_copy(update={field: (getattr(times, field) or 0.0) + now - self._clock}))
+        self._clock = now
+
+    def _note_memory(self) -> None:
+        peak, times = peak_memory(), self._record.times
+        if peak is not None and peak > (times.peak_memory or 0):
+            self._set(times=times.model_copy(update=dict(peak_memory=peak)))
+
+    def _set(self, **fields: object) -> None:
+        self._record = self._record.model_copy(update=fields)
+
+    def _write(self) -> None:
+        self._set(times=self._record.times.model_copy(update=dict(updated=datetime.now(timezone.utc))))
+        write_record(self._record, self._file)
+
+
+def current_checkpoint(runner: Runner) -> Path | None:
+    """The checkpoint of a training's present state, if it was written."""
+    name = f"iter_{runner.iter}.pth" if counts_iterations(runner) else f"epoch_{runner.epoch}.pth"
+    path = Path(runner.work_dir, name)
+    return path if path.is_file() else None
+
+
+def _step(runner: Runner) -> int:
+    """Epochs or optimizer steps that are done."""
+    if not counts_iterations(runner):
+        return runner.epoch
+    return runner.iter // (runner.cfg.optim_wrapper.get("accumulative_counts") or 1)
+
+
+def _config(runner: Runner, folder: Path) -> Config:
+    name = runner.cfg.get("config_name") or Path(runner.cfg.filename or runner.timestamp).stem
+    file = folder / f"{name}.py"
+    if not file.is_file():
+        return Config(name=name)
+    return Config(name=name, file=file.relative_to(runner.work_dir).as_posix(), sha256=sha256_of(file))
+
+
+def _digest(data: Data) -> str | None:
+    """What a protocol says of the data: a digest of classes and both splits' fingerprints; None if one is unknown."""
+    if data.train is None or data.train.fingerprint is None:
+        return None
+    parts = [data.classes, data.train.fingerprint, data.val.fingerprint]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _of_training(file: Path) -> bool:
+    """Whether a record is there that a test must not write over: a training's, or one that cannot be read."""
+    if not file.exists():
+        return False
+    try:
+        return read_record(file).origin != "test"
+    except UserError:
+        return True

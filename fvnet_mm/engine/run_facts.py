@@ -1,0 +1,183 @@
+"""What a record says of a run beside its results: protocol, data, weights, environment, size."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+import fvnet_mm
+from fvnet_mm.bench.model_complexity import count_model, customary_shape
+from fvnet_mm.data.coco_layout import CocoSplit
+from fvnet_mm.data.fingerprint import fingerprint
+from fvnet_mm.engine.tasks import DataSource
+from fvnet_mm.engine.tasks.base import Folder
+from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
+from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
+from fvnet_mm.records.from_config import name_of
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "mmengine",
+    "mmcv",
+    "mmcv-lite",
+    "mmdet",
+    "mmsegmentation",
+    "mmpretrain",
+    "timm",
+    "pycocotools",
+)
+"""Distributions whose versions may show in a result."""
+
+
+def describe_backbone(cfg: Config) -> Backbone:
+    """The trunk of a config: its description's name where it has one, and what makes it."""
+    trunk = cfg.to_dict()["model"].get("backbone") or {}
+    rest = {key: value for key, value in trunk.items() if key not in ("type", "init_cfg")}
+    return Backbone(
+        name=cfg.get("backbone_name") or name_of(trunk),
+        type=name_of(trunk) or None,
+        arguments=json.loads(json.dumps(rest, default=str)),
+    )
+
+
+def trunk_settings(model: nn.Module) -> dict[str, bool | int]:
+    """The protocol's fields that the built trunk decides, since defaults differ from one to the other."""
+    trunk = getattr(_unwrapped(model), "backbone", None)
+    return dict(
+        norm_eval=bool(getattr(trunk, "norm_eval", False)), frozen_stages=int(getattr(trunk, "frozen_stages", -1))
+    )
+
+
+def pretraining(cfg: Config) -> str:
+    """What the trunk starts from, as :class:`~fvnet_mm.records.Protocol` words it."""
+    if cfg.get("load_from"):
+        return "fine-tuned"
+    trunk = cfg.model.get("backbone") or {}
+    stated = [part.distilled for part in pretrained_checkpoints(cfg.model) if part.part in ("", "backbone")]
+    if stated:
+        return {True: "distilled", False: "plain", None: "unstated"}[stated[-1]]
+    libraries_own = cfg.model.get("pretrained") or trunk.get("pretrained") or trunk.get("checkpoint_path")
+    return "unstated" if libraries_own else "scratch"
+
+
+def describe_weights(model: nn.Module) -> tuple[Weights, ...]:
+    """What was loaded into the parts of a model when it was initialised."""
+    return tuple(
+        Weights(
+            part=part,
+            source=report.source,
+            sha256=report.sha256,
+            share=report.share,
+            distilled=report.distilled,
+        )
+        for part, report in loaded_weights(model).items()
+    )
+
+
+def describe_data(source: DataSource) -> Data:
+    """Classes and splits of the data, with their fingerprints."""
+    folder: Folder = source.folder
+    splits = {
+        split.name: Split(
+            images=split.image_count,
+            objects=split.annotation_count if isinstance(split, CocoSplit) else None,
+            fingerprint=fingerprint(split),
+        )
+        for split in (folder.train, folder.val)
+        if split is not None
+    }
+    return Data(label=source.label, classes=folder.classes, train=splits.get("train"), val=splits["val"])
+
+
+def describe_complexity(cfg: Config) -> Complexity:
+    """Parameters and MACs of a config's model, at the image at which published tables count such a model.
+
+    Raises:
+        UserError: It is of a kind that cannot be counted.
+    """
+    key = json.dumps(cfg.to_dict()["model"], sort_keys=True, default=str)
+    if key not in _counted:
+        shape = customary_shape(cfg)
+        with torch.random.fork_rng(devices=[]):
+            counted = count_model(cfg, shape)
+        _counted[key] = Complexity(parameters=counted.parameters, macs=counted.macs, shape=shape)
+    return _counted[key]
+
+
+_counted: dict[str, Complexity] = {}
+"""By model, since counting takes seconds."""
+
+
+@cache
+def describe_environment() -> Environment:
+    """Versions, device and repository of this process."""
+    versions = {"python": platform.python_version(), "fvnet_mm": fvnet_mm.__version__}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    commit, dirty = _git_state(Path(fvnet_mm.__file__).parents[1])
+    return Environment(
+        versions=versions,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        world_size=get_world_size(),
+        threads=torch.get_num_threads(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def command_line() -> tuple[str, ...]:
+    """What was typed, as far as Python knows."""
+    return ("python", *sys.argv)
+
+
+def peak_memory() -> int | None:
+    """Most bytes that torch has held on this process's GPU since its statistics were last reset; None without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not on Linux
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _git_state(root: Path) -> tuple[str | None, bool | None]:
+    """Commit of a checkout and whether it was changed since; (None, None) where there is no checkout or no git."""
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, bool(changes)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,156 @@
+"""What the kinds of tasks have in common: data that is found, checked and written into a config."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from rich.progress import Progress
+
+from fvnet_mm.data.ade20k_layout import Ade20kFolder
+from fvnet_mm.data.coco_layout import CocoFolder
+from fvnet_mm.data.image_folder import ImageFolder
+from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.errors import UserError
+
+Folder = CocoFolder | Ade20kFolder | ImageFolder
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """A checked split: its name, number of images, and a line about it for the start screen."""
+
+    name: str
+    images: int
+    summary: str
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Checked data of a run.
+
+    Attributes:
+        label: 'demo', or the folder's name.
+        folder: Classes and splits as they are used.
+        splits: What the start screen says of them.
+        skipped: Undecodable images that were left out, in all splits, and why.
+        warnings: What is odd about the data but no mistake.
+    """
+
+    label: str
+    folder: Folder
+    splits: tuple[DataSplit, ...]
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def images(self, name: str) -> int:
+        """Number of images of a split."""
+        return next(split.images for split in self.splits if split.name == name)
+
+
+class Task(ABC):
+    """A kind of task: the layout of its data, its demo, and how both are written into a config."""
+
+    demo_images: tuple[int, int]
+    """Training and validation images of the demo."""
+
+    @abstractmethod
+    def make_demo_data(self, folder: Path) -> Path:
+        """Generates the demo's data set, or finds it there."""
+
+    @abstractmethod
+    def find(self, root: Path, names: Sequence[str]) -> Folder:
+        """Finds the splits of a folder that the user names.
+
+        Raises:
+            UserError: Something is missing or has another layout.
+        """
+
+    @abstractmethod
+    def configured(self, cfg: Config, names: Sequence[str]) -> Folder:
+        """Finds the splits that the config names itself.
+
+        Raises:
+            UserError: They are not there.
+        """
+
+    @abstractmethod
+    def check(self, label: str, folder: Folder, work_dir: Path, skip_bad: bool) -> DataSource:
+        """Checks every file of a folder.
+
+        Raises:
+            UserError: Annotations are wrong, or images cannot be decoded and are not to be left out.
+        """
+
+    @abstractmethod
+    def use(self, cfg: Config, folder: Folder) -> None:
+        """Writes a folder's files and classes into the loaders, evaluators and heads of a config."""
+
+    @abstractmethod
+    def scale_down(self, cfg: Config) -> None:
+        """Scales a config's images, schedule and batch down to the demo's; model and losses stay what they are."""
+
+    @abstractmethod
+    def keep_predictions(self, cfg: Config, place: Path) -> None:
+        """Makes the evaluators of a config write the predictions of the last evaluation to ``place`` (no suffix)."""
+
+
+def evaluators(cfg: Config) -> Iterator[ConfigDict]:
+    """The evaluator configs of validation and test, as far as there are any."""
+    for part in ("val_evaluator", "test_evaluator"):
+        if cfg.get(part):
+            yield from as_list(cfg[part])
+
+
+def as_list(value: object) -> list:
+    """A list or tuple as a list, anything else as a list of it alone."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def scale_images(cfg: Config, size: tuple[int, int]) -> None:
+    """Sets the (width, height) that every pipeline of a config brings its images to."""
+    width, height = size
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for transform in innermost_dataset(cfg[loader].dataset).pipeline:
+            match transform["type"].rpartition(".")[2]:
+                case "Resize" | "RandomResize":
+                    transform["scale"] = size
+                case "RandomCrop" | "CenterCrop":
+                    transform["crop_size"] = (height, width)
+                case "RandomResizedCrop":
+                    transform["scale"] = (height, width)
+                case "ResizeEdge":
+                    transform["scale"] = min(size)
+    preprocessor = cfg.model.get("data_preprocessor") or {}
+    if "size" in preprocessor:
+        preprocessor.size = (height, width)
+
+
+def set_num_classes(model: ConfigDict, count: int) -> None:
+    """Sets ``num_classes`` wherever the heads of a model config have it; the backbone's own is left alone."""
+    for key, value in model.items():
+        if key == "num_classes":
+            model[key] = count
+        elif key != "backbone":
+            for part in as_list(value):
+                if isinstance(part, dict):
+                    set_num_classes(part, count)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, moved by calls with (done, total)."""
+    with Progress(disable=not sys.stdout.isatty(), transient=True) as progress:
+        task = progress.add_task(description)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def refuse_bad(what: str, bad: Sequence[str], total: int, place: Path) -> None:
+    """Raises a UserError that lists the first images that cannot be used."""
+    raise UserError(
+        f"{len(bad)} of {total} {what} in {place} cannot be used: {'; '.join(bad[:3])}; "
+        "mend or remove them, or leave them out with --skip-bad-images."
+    )

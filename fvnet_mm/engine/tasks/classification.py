@@ -1,0 +1,134 @@
+"""Classification of images in class folders, as ImageNet-1k has them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from fvnet_mm.data.class_shapes import write_class_shapes
+from fvnet_mm.data.image_folder import ImageFolder, ImageFolderSplit, find_bad_images, find_image_folder, without_images
+from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.engine.tasks.base import (
+    DataSource,
+    DataSplit,
+    Task,
+    as_list,
+    evaluators,
+    progress_bar,
+    refuse_bad,
+    scale_images,
+    set_num_classes,
+)
+from fvnet_mm.errors import UserError
+
+IMAGE_SIZE = (96, 96)
+BATCH = 16
+EPOCHS = 8
+LEARNING_RATE = 1e-3
+MAX_GRADIENT_NORM = 5.0
+
+
+class Classification(Task):
+    """One class for an image."""
+
+    demo_images = (480, 96)
+
+    def make_demo_data(self, folder: Path) -> Path:
+        return write_class_shapes(folder, *self.demo_images, IMAGE_SIZE)
+
+    def find(self, root: Path, names: Sequence[str]) -> ImageFolder:
+        return find_image_folder(root, names)
+
+    def configured(self, cfg: Config, names: Sequence[str]) -> ImageFolder:
+        folder = _image_dir(cfg, names[-1])
+        root = folder.parent if folder.name == names[-1] else folder
+        if not root.is_dir():
+            raise UserError(
+                f"there is no data in {root}, where the config expects ImageNet-1k (train/ and val/, a folder for each "
+                "class in both); put it there, name another folder with --data DIR, or try --demo, which generates a "
+                "small set."
+            )
+        return find_image_folder(root, names)
+
+    def check(self, label: str, folder: ImageFolder, work_dir: Path, skip_bad: bool) -> DataSource:
+        used: dict[str, ImageFolderSplit] = {}
+        summaries: list[DataSplit] = []
+        skipped: list[str] = []
+        for split in filter(None, (folder.train, folder.val)):
+            with progress_bar(f"checking {split.name} images") as progress:
+                bad = find_bad_images(split, progress)
+            reasons = [f"{image.file_name} ({image.reason})" for image in bad]
+            if bad and not skip_bad:
+                refuse_bad("images", reasons, split.image_count, split.folder)
+            if bad:
+                split = without_images(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
+            skipped += reasons
+            used[split.name] = split
+            summary = f"{split.image_count} images, {split.folder}"
+            if split.ignored_files:
+                summary += f" ({split.ignored_files} other files ignored)"
+            summaries.append(DataSplit(split.name, split.image_count, summary))
+        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
+
+    def use(self, cfg: Config, folder: ImageFolder) -> None:
+        known = cfg.model.head.num_classes
+        if "teacher" in cfg.model and len(folder.classes) != known:
+            raise UserError(
+                f"{cfg.config_name} learns from a teacher of {known} classes, and {folder.root} has "
+                f"{len(folder.classes)}; use the config without '_distilled'."
+            )
+        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
+            if split is None:
+                continue
+            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+            if not any(transform["type"].endswith("LoadImageFromFile") for transform in dataset.pipeline):
+                raise UserError(
+                    f"{cfg.filename} reads a {dataset.type}, which holds no image files; use a config that reads "
+                    "class folders, such as those of ImageNet-1k."
+                )
+            # mmpretrain's ImageNet takes no classes but its own.
+            dataset.type = "CustomDataset"
+            dataset.pop("split", None)
+            dataset.data_root = ""
+            dataset.data_prefix = str(split.folder.resolve())
+            dataset.ann_file = str(split.annotation_file.resolve()) if split.annotation_file else ""
+            dataset.with_label = True
+            dataset.metainfo = dict(classes=folder.classes)
+        for evaluator in evaluators(cfg):
+            if "topk" in evaluator:
+                evaluator.topk = tuple(k for k in evaluator.topk if k <= len(folder.classes))
+        # Also of the preprocessor, which writes the labels of mixed images.
+        set_num_classes(cfg.model, len(folder.classes))
+
+    def scale_down(self, cfg: Config) -> None:
+        """No mixing of images and a low rate of change: hundreds of steps, not hundreds of thousands."""
+        cfg.model.train_cfg = dict()
+        scale_images(cfg, IMAGE_SIZE)
+        iterations = self.demo_images[0] // BATCH
+        cfg.train_dataloader.batch_size = BATCH
+        cfg.val_dataloader.batch_size = BATCH
+        cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
+        cfg.train_cfg.max_epochs = EPOCHS
+        cfg.train_cfg.val_interval = EPOCHS // 2
+        cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
+        cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
+        cfg.param_scheduler = [
+            dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
+            dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=EPOCHS, convert_to_iter_based=True),
+        ]
+        cfg.default_hooks.logger.interval = iterations // 2
+
+    def keep_predictions(self, cfg: Config, place: Path) -> None:
+        for key in ("val", "test"):
+            if cfg.get(f"{key}_evaluator"):
+                own = [metric for metric in as_list(cfg[f"{key}_evaluator"]) if metric["type"] != "SavedPredictions"]
+                saved = dict(type="SavedPredictions", out_file=f"{place}.json", image_dir=str(_image_dir(cfg, key)))
+                cfg[f"{key}_evaluator"] = [*own, saved]
+
+
+def _image_dir(cfg: Config, name: str) -> Path:
+    """Where the images of a split are, as far as the config says."""
+    dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+    prefix = dataset.get("data_prefix") or dataset.get("split") or ""
+    return Path(dataset.get("data_root") or "", prefix["img_path"] if isinstance(prefix, dict) else prefix)

@@ -1,0 +1,167 @@
+"""Detection and instance segmentation on data in COCO's layout."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from fvnet_mm.data.coco_check import check_annotations, find_bad_images, without_images
+from fvnet_mm.data.coco_document import CocoDocuments, enumerate_offenders
+from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, as_split, find_coco
+from fvnet_mm.data.shapes import write_coco_shapes
+from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.engine.tasks.base import (
+    DataSource,
+    DataSplit,
+    Task,
+    evaluators,
+    progress_bar,
+    refuse_bad,
+    scale_images,
+    set_num_classes,
+)
+from fvnet_mm.errors import UserError
+
+IMAGE_SIZE = (160, 160)
+BATCH = 4
+EPOCHS = 4
+LEARNING_RATE = 3e-4
+MAX_GRADIENT_NORM = 5.0
+PROPOSALS = 64
+DETECTIONS = 16
+
+
+class Detection(Task):
+    """Boxes, and masks where the config has them."""
+
+    demo_images = (256, 48)
+
+    def __init__(self) -> None:
+        self._documents = CocoDocuments()
+
+    def make_demo_data(self, folder: Path) -> Path:
+        return write_coco_shapes(folder, *self.demo_images, IMAGE_SIZE)
+
+    def find(self, root: Path, names: Sequence[str]) -> CocoFolder:
+        return find_coco(root, self._documents, names)
+
+    def configured(self, cfg: Config, names: Sequence[str]) -> CocoFolder:
+        splits: dict[str, CocoSplit] = {}
+        for name in names:
+            dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+            if "ann_file" not in dataset or "img" not in dataset.get("data_prefix", {}):
+                raise UserError(
+                    f"{cfg.filename} reads a {dataset.type} that is not in COCO's layout; name a COCO folder with "
+                    "--data DIR."
+                )
+            root = Path(dataset.get("data_root") or "")
+            annotation_file, image_dir = root / dataset.ann_file, root / dataset.data_prefix.img
+            for path in (annotation_file, image_dir):
+                if not path.exists():
+                    raise UserError(
+                        f"there is no data in {root}: {path} does not exist, where the config expects COCO 2017 "
+                        "(annotations/instances_train2017.json and instances_val2017.json, train2017/, val2017/); put "
+                        "it there, name another folder with --data DIR, or try --demo, which generates a small set."
+                    )
+            document = self._documents.read(annotation_file)
+            splits[name] = as_split(name, annotation_file, image_dir, document)
+        self._check_masks(cfg, splits.values())
+        classes = dataset.get("metainfo", {}).get("classes") or [category["name"] for category in document.categories]
+        return CocoFolder(root, tuple(classes), splits.get("train"), splits["val"])
+
+    def check(self, label: str, folder: CocoFolder, work_dir: Path, skip_bad: bool) -> DataSource:
+        used: dict[str, CocoSplit] = {}
+        summaries: list[DataSplit] = []
+        skipped: list[str] = []
+        for split in filter(None, (folder.train, folder.val)):
+            unused = check_annotations(split, self._documents).skipped_boxes
+            if unused == split.annotation_count:
+                raise UserError(
+                    f"no object of {split.annotation_file} can be used: all {split.annotation_count} are thinner than "
+                    "a pixel or outside their image; boxes are [x, y, width, height] in pixels."
+                )
+            with progress_bar(f"checking {split.name} images") as progress:
+                bad = find_bad_images(split, progress, self._documents)
+            reasons = [f"{image.file_name} ({image.reason})" for image in bad]
+            if bad and not skip_bad:
+                refuse_bad("images", reasons, split.image_count, split.image_dir)
+            if bad:
+                good = work_dir / f"instances_{split.name}_without_bad_images.json"
+                split = without_images(split, bad, good, self._documents)
+            skipped += reasons
+            used[split.name] = split
+            summaries.append(DataSplit(split.name, split.image_count, _summary(split, unused)))
+        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
+
+    def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
+        """Refuses objects without an outline if a config reads them; mmdet would stumble in the middle of a run."""
+        for split in splits:
+            pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
+            if not any(transform.get("with_mask") for transform in pipeline):
+                continue
+            annotations = self._documents.read(split.annotation_file).annotations
+            bare = [annotation["id"] for annotation in annotations if not annotation.get("segmentation")]
+            if bare:
+                raise UserError(
+                    f"{split.annotation_file}: {len(bare)} of {len(annotations)} objects have no segmentation "
+                    f"({enumerate_offenders(bare)}), and {cfg.config_name} learns masks; add them, or train a detector "
+                    "of boxes (retinanet)."
+                )
+
+    def use(self, cfg: Config, folder: CocoFolder) -> None:
+        self._check_masks(cfg, filter(None, (folder.train, folder.val)))
+        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
+            if split is None:
+                continue
+            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+            dataset.data_root = ""
+            dataset.ann_file = str(split.annotation_file.resolve())
+            dataset.data_prefix = dict(img=f"{split.image_dir.resolve()}/")
+            dataset.metainfo = dict(classes=folder.classes)
+        for evaluator in evaluators(cfg):
+            evaluator.ann_file = str(folder.val.annotation_file.resolve())
+        set_num_classes(cfg.model, len(folder.classes))
+
+    def scale_down(self, cfg: Config) -> None:
+        """The learning rate goes up and gradients are clipped: hundreds of steps from random weights, not tens of
+        thousands from ImageNet's.
+        """
+        scale_images(cfg, IMAGE_SIZE)
+        iterations = self.demo_images[0] // BATCH
+        cfg.train_dataloader.batch_size = BATCH
+        cfg.val_dataloader.batch_size = BATCH
+        cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
+        cfg.train_cfg.max_epochs = EPOCHS
+        cfg.train_cfg.val_interval = EPOCHS // 2
+        cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
+        cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
+        cfg.param_scheduler = [
+            dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
+            dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=EPOCHS, convert_to_iter_based=True),
+        ]
+        cfg.default_hooks.logger.interval = iterations // 2
+        if "roi_head" in cfg.model:  # a second stage, for a thousand regions where an image has five objects
+            cfg.model.train_cfg.rpn_proposal.max_per_img = cfg.model.test_cfg.rpn.max_per_img = PROPOSALS
+            cfg.model.train_cfg.rcnn.sampler.num = PROPOSALS
+            cfg.model.test_cfg.rcnn.max_per_img = DETECTIONS
+
+    def keep_predictions(self, cfg: Config, place: Path) -> None:
+        for evaluator in evaluators(cfg):
+            evaluator.outfile_prefix = str(place)  # mmdet adds .bbox.json and .segm.json
+            own = {key for key, value in evaluator.items() if value not in (None, False) and key != "_scope_"}
+            if evaluator.type.removeprefix("mmdet.") == "CocoMetric" and own <= _KEPT_WHOLE:
+                evaluator.type = "FullCocoMetric"
+                for key in evaluator.keys() - own:
+                    del evaluator[key]
+
+
+_KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collect_device"}
+"""Arguments of mmdet's ``CocoMetric`` that :class:`~fvnet_mm.engine.coco_metric.FullCocoMetric` has, too."""
+
+
+def _summary(split: CocoSplit, unused: int) -> str:
+    counts = f"{split.image_count} images, {split.annotation_count} objects"
+    if unused:
+        counts += f" ({unused} unused: thinner than a pixel or outside the image)"
+    return f"{counts}, {split.annotation_file}"

@@ -1,0 +1,123 @@
+"""Semantic segmentation on data in ADE20K's layout."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from fvnet_mm.data.ade20k_check import check_pairs, find_bad_pairs, without_pairs
+from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit, as_split, find_ade20k, find_classes
+from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
+from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.engine.tasks.base import (
+    DataSource,
+    DataSplit,
+    Task,
+    evaluators,
+    progress_bar,
+    refuse_bad,
+    scale_images,
+    set_num_classes,
+)
+from fvnet_mm.errors import UserError
+
+IMAGE_SIZE = (160, 160)
+BATCH = 4
+ITERATIONS = 256
+LEARNING_RATE = 3e-4
+MAX_GRADIENT_NORM = 5.0
+
+
+class Segmentation(Task):
+    """A class for every pixel."""
+
+    demo_images = (256, 48)
+
+    def make_demo_data(self, folder: Path) -> Path:
+        return write_ade20k_shapes(folder, *self.demo_images, IMAGE_SIZE)
+
+    def find(self, root: Path, names: Sequence[str]) -> Ade20kFolder:
+        return find_ade20k(root, names)
+
+    def configured(self, cfg: Config, names: Sequence[str]) -> Ade20kFolder:
+        splits: dict[str, Ade20kSplit] = {}
+        for name in names:
+            dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+            root = Path(dataset.get("data_root") or "")
+            image_dir, label_dir = (root / dataset.data_prefix[key] for key in ("img_path", "seg_map_path"))
+            for path in (image_dir, label_dir):
+                if not path.is_dir():
+                    raise UserError(
+                        f"there is no data in {root}: {path} does not exist, where the config expects ADE20K "
+                        "(ADEChallengeData2016: images/ and annotations/, each with training/ and validation/); put it "
+                        "there, name another folder with --data DIR, or try --demo, which generates a small set."
+                    )
+            list_file = root / dataset.ann_file if dataset.get("ann_file") else None
+            splits[name] = as_split(name, image_dir, label_dir, list_file)
+        classes = dataset.get("metainfo", {}).get("classes") or find_classes(root)
+        return Ade20kFolder(root, tuple(classes), splits.get("train"), splits["val"])
+
+    def check(self, label: str, folder: Ade20kFolder, work_dir: Path, skip_bad: bool) -> DataSource:
+        used: dict[str, Ade20kSplit] = {}
+        summaries: list[DataSplit] = []
+        skipped: list[str] = []
+        warnings: list[str] = []
+        for split in filter(None, (folder.train, folder.val)):
+            with progress_bar(f"checking {split.name} images") as progress:
+                bad = find_bad_pairs(split, progress)
+            reasons = [f"{pair.stem} ({pair.reason})" for pair in bad]
+            if bad and not skip_bad:
+                refuse_bad("images or labels", reasons, split.image_count, split.image_dir)
+            if bad:
+                split = without_pairs(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
+            counts = check_pairs(split, folder.classes)
+            summary = f"{split.image_count} images, {counts.labelled_share:.0%} of pixels labelled, {split.image_dir}"
+            if split.name == "train" and counts.absent_classes:
+                absent = f"{len(counts.absent_classes)} of {len(folder.classes)} classes are in no training image"
+                warnings.append(f"{absent}: {enumerate_offenders(counts.absent_classes)}")
+            skipped += reasons
+            used[split.name] = split
+            summaries.append(DataSplit(split.name, split.image_count, summary))
+        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped), tuple(warnings))
+
+    def use(self, cfg: Config, folder: Ade20kFolder) -> None:
+        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
+            if split is None:
+                continue
+            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+            # mmseg's ADE20KDataset takes no classes but its own.
+            dataset.type = "BaseSegDataset"
+            dataset.data_root = ""
+            dataset.data_prefix = dict(
+                img_path=str(split.image_dir.resolve()), seg_map_path=str(split.label_dir.resolve())
+            )
+            dataset.ann_file = str(split.list_file.resolve()) if split.list_file else ""
+            dataset.img_suffix, dataset.seg_map_suffix = split.image_suffix, split.label_suffix
+            dataset.reduce_zero_label = True
+            dataset.metainfo = dict(classes=folder.classes)
+        set_num_classes(cfg.model, len(folder.classes))
+
+    def scale_down(self, cfg: Config) -> None:
+        """The learning rate goes up and gradients are clipped: hundreds of steps from random weights, not tens of
+        thousands from ImageNet's.
+        """
+        scale_images(cfg, IMAGE_SIZE)
+        cfg.train_dataloader.batch_size = BATCH
+        cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
+        cfg.train_cfg.max_iters = ITERATIONS
+        cfg.train_cfg.val_interval = ITERATIONS // 2
+        cfg.default_hooks.checkpoint.interval = ITERATIONS // 2
+        cfg.default_hooks.logger.interval = ITERATIONS // 8
+        cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
+        cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
+        warm_up = ITERATIONS // 8
+        cfg.param_scheduler = [
+            dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
+            dict(type="PolyLR", power=0.9, eta_min=1e-6, by_epoch=False, begin=warm_up, end=ITERATIONS),
+        ]
+
+    def keep_predictions(self, cfg: Config, place: Path) -> None:
+        for evaluator in evaluators(cfg):
+            evaluator.output_dir = str(place)

@@ -1,0 +1,194 @@
+"""Records of trainings by stock mmdet, mmseg or mmpretrain, from the log and the config in their work dirs."""
+
+import ast
+import math
+import re
+from pathlib import Path
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import Backbone, Config, Data, Environment, Evaluation, Protocol, Result, RunRecord
+from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, name_of, task_of
+from fvnet_mm.report.metrics import in_percent
+from fvnet_mm.report.scalars import History, read_scalars
+
+_SETTINGS = ("default_scope", "model", "train_dataloader", "val_dataloader", "train_cfg", "optim_wrapper")
+
+_LIBRARIES = {
+    "PyTorch": "torch",
+    "TorchVision": "torchvision",
+    "MMEngine": "mmengine",
+    "Python": "python",
+}
+"""What mmengine's log calls them, and their distributions."""
+
+
+def import_work_dir(folder: Path) -> RunRecord:
+    """The record of a training by stock mmdet 3, mmseg 1 or mmpretrain 1, marked 'imported'.
+
+    Read are the dumped config, which is parsed and never run, the metrics of ``*/vis_data/scalars.json``, and the
+    environment that the newest log begins with. What they do not say is None: the data's fingerprint, whether norms
+    were trained where only the trunk's class decides it, what its weights were pretrained with.
+
+    Raises:
+        UserError: There is no log or no config in the folder, one cannot be read, or nothing was evaluated.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the work dir of a training.")
+    logs = sorted(folder.glob("*/vis_data/scalars.json"))
+    if not logs:
+        raise UserError(
+            f"{folder} holds no log of mmengine (*/vis_data/scalars.json); name the work dir of a training."
+        )
+    file, name = _config_file(folder, logs[-1].parent)
+    settings = parse_config(file)
+    missing = [name for name in _SETTINGS if not settings.get(name)]
+    if missing:
+        raise UserError(f"the config {file} says nothing of {', '.join(missing)}, as a training's would.")
+    history = read_scalars(logs)
+    evaluations = _evaluations(history, settings)
+    if not evaluations:
+        raise UserError(f"nothing was evaluated in {folder}: its logs hold no AP, mIoU or accuracy.")
+    facts = _facts(logs[-1].parents[1])
+    number = facts.get("GPU number", "")
+    world_size = int(number) if number.isdigit() else None
+    seed = facts.get("seed", "")
+    try:
+        protocol = Protocol(**_fields(settings, world_size))
+        model, trunk = settings["model"], settings["model"].get("backbone") or {}
+        return RunRecord(
+            origin="imported",
+            status="finished" if protocol.length in (None, evaluations[-1].step) else "running",
+            task=task_of(settings),
+            framework=framework_of(model),
+            config=Config(name=name, file=file.relative_to(folder).as_posix(), sha256=sha256_of(file)),
+            backbone=Backbone(
+                name=str(settings.get("backbone_name") or name_of(trunk)),
+                type=name_of(trunk) or None,
+                arguments={key: value for key, value in trunk.items() if key not in ("type", "init_cfg")},
+            ),
+            seed=int(seed) if seed.isdigit() else None,
+            protocol=protocol,
+            data=_data(settings),
+            environment=Environment(
+                versions={name: facts[key].split()[0] for key, name in _LIBRARIES.items() if key in facts},
+                device=next((facts[key] for key in facts if re.match(r"GPU \d", key)), None),
+                world_size=world_size,
+            ),
+            unit="epoch" if history.by_epoch else "step",
+            evaluations=evaluations,
+            result=Result(metrics=evaluations[-1].metrics),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"the config {file} is not that of a training by mmdet 3, mmseg 1 or mmpretrain 1 "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})."
+        ) from error
+
+
+def parse_config(file: Path) -> dict[str, object]:
+    """The settings of a config as mmengine dumps it: assignments of literals and of ``dict(...)``. Runs no code.
+
+    Raises:
+        UserError: It cannot be read or is no Python, or it has bases or computed values, so is not a dump.
+    """
+    try:
+        module = ast.parse(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the config {file} cannot be read: {error.strerror}.") from error
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise UserError(f"the config {file} is no Python file: {error}.") from error
+    settings: dict[str, object] = {}
+    for statement in module.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                try:
+                    settings[name] = _literal(value)
+                except (ValueError, TypeError, RecursionError):
+                    raise UserError(
+                        f"{file} is not a dumped config: line {statement.lineno} computes {name!r}, and a config of "
+                        "somebody else is never run; take the whole one that mmengine writes into a work dir."
+                    ) from None
+            case _:
+                raise UserError(
+                    f"{file} is not a dumped config: line {statement.lineno} is no assignment; take the whole one that "
+                    "mmengine writes into a work dir."
+                )
+    if "_base_" in settings:
+        raise UserError(f"{file} has bases; take the whole config that mmengine writes into a work dir.")
+    return settings
+
+
+def _literal(node: ast.expr) -> object:
+    match node:
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
+            return {item.arg: _literal(item.value) for item in keywords}
+        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[]):
+            return float(text)  # 'inf' and its like, which have no literal
+        case ast.Dict(keys=keys, values=values) if all(keys):
+            return {ast.literal_eval(key): _literal(value) for key, value in zip(keys, values, strict=True)}
+        case ast.List(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+        case _:
+            return ast.literal_eval(node)
+
+
+def _config_file(folder: Path, vis_data: Path) -> tuple[Path, str]:
+    """The dump of the newest run's config, and its name; the work dir's own, unless several lie there."""
+    dumps = list(folder.glob("*.py"))
+    if len(dumps) == 1:
+        return dumps[0], dumps[0].stem
+    if (vis_data / "config.py").is_file():
+        return vis_data / "config.py", folder.resolve().name
+    raise UserError(
+        f"{folder} has {len(dumps) or 'no'} dumped configs (*.py) and none in {vis_data.relative_to(folder)}; "
+        "leave the one of the training there."
+    )
+
+
+def _fields(settings: dict[str, object], world_size: int | None) -> dict[str, object]:
+    trunk = settings["model"].get("backbone") or {}
+    return (
+        fields_of_test(settings, "val_dataloader")
+        | fields_of_training(settings, world_size)
+        | dict(norm_eval=trunk.get("norm_eval"), frozen_stages=trunk.get("frozen_stages"))
+        | dict(pretraining="fine-tuned" if settings.get("load_from") else None)
+    )
+
+
+def _evaluations(history: History, settings: dict[str, object]) -> tuple[Evaluation, ...]:
+    accumulation = 1 if history.by_epoch else settings["optim_wrapper"].get("accumulative_counts") or 1
+    found = [(item.step // accumulation, in_percent(item.metrics)) for item in history.evaluations]
+    return tuple(
+        Evaluation(step=step, metrics={name: round(value, 4) for name, value in metrics.items()})
+        for step, metrics in found
+        if metrics and all(map(math.isfinite, metrics.values()))
+    )
+
+
+def _data(settings: dict[str, object]) -> Data | None:
+    dataset = settings["val_dataloader"]["dataset"]
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    classes = (dataset.get("metainfo") or {}).get("classes") or ()
+    root = dataset.get("data_root")
+    inside = [dataset.get("ann_file"), *_texts(dataset.get("data_prefix"))]  # annotations/FILE or images/SPLIT below it
+    places = [Path(root)] if root else [parent for text in inside if text for parent in Path(text).parents[1:2]]
+    label = next((place.name for place in places if place.name), None)
+    return Data(label=label, classes=classes) if label else None
+
+
+def _texts(value: object) -> list[str]:
+    return [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else []
+
+
+def _facts(run: Path) -> dict[str, str]:
+    """The 'name: value' lines with which mmengine's log begins, up to the config."""
+    logs = sorted(run.glob("*.log"))
+    if not logs:
+        return {}
+    head = logs[0].read_text(encoding="utf-8", errors="replace").partition("Config:\n")[0]
+    return dict(re.findall(r"^    ([A-Za-z][\w ,]*): (.+)$", head, re.MULTILINE))

@@ -1,0 +1,61 @@
+"""From a command line to a config: which weights a run starts from."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from fvnet_mm.cli import tool_parser
+from fvnet_mm.engine.config import load_config
+from fvnet_mm.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+CONFIG = """
+default_scope = "mmseg"
+load_from = "whole_model.pth"
+model = dict(type="EncoderDecoder", pretrained="open-mmlab://resnet50_v1c", {rest})
+"""
+
+
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str, *words: str) -> Config:
+    (tmp_path / "mine.py").write_text(CONFIG.format(rest=rest))
+    monkeypatch.chdir(tmp_path)
+    parser = tool_parser("")
+    parser.add_argument("--weights")
+    parser.add_argument("--scratch", action="store_true")
+    monkeypatch.setattr(sys, "argv", ["train.py", "mine.py", *words])
+    return load_config(parser.parse_args())
+
+
+def test_weights_take_the_place_of_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load(tmp_path, monkeypatch, "backbone=dict(type='ResNet')", "--weights", "trunk.pth")
+    assert cfg.model.backbone.init_cfg == dict(type="Pretrained", checkpoint="trunk.pth")
+    assert (cfg.load_from, cfg.model.get("pretrained")) == (None, None)
+
+
+@pytest.mark.parametrize("flag", ["--scratch", "--demo"])
+def test_from_scratch_no_weights_are_left(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load(tmp_path, monkeypatch, "backbone=dict(type='ResNet')", flag)
+    assert (cfg.load_from, cfg.model.get("pretrained")) == (None, None)
+
+
+def test_without_a_flag_the_config_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load(tmp_path, monkeypatch, "backbone=dict(type='ResNet')")
+    assert (cfg.load_from, cfg.model.pretrained) == ("whole_model.pth", "open-mmlab://resnet50_v1c")
+
+
+def test_weights_for_a_model_without_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no backbone"):
+        load(tmp_path, monkeypatch, "", "--weights", "trunk.pth")
+
+
+def test_pretraining_another_trunk_starts_from_scratch(tmp_path: Path) -> None:
+    parser = tool_parser("")
+    arguments = parser.parse_args([str(CONFIGS / "fvnet_t_in1k.py"), "--backbone", "repvit_m1_1"])
+    arguments.work_dir = tmp_path
+    cfg = load_config(arguments)
+    assert cfg.config_name == "repvit_m1_1_in1k"
+    assert "init_cfg" not in cfg.model.backbone
+    assert cfg.model.head.in_channels == 512

@@ -1,0 +1,239 @@
+"""Whole runs of the other tasks in this process: instance segmentation, semantic segmentation, classification."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from fvnet_mm.engine.checkpoint import read_checkpoint
+from fvnet_mm.engine.tasks import task_of
+from fvnet_mm.engine.tasks.base import scale_images, set_num_classes
+from fvnet_mm.errors import UserError
+
+Run = Callable[..., int]
+CONFIGS = Path(__file__).parents[2] / "configs"
+SEMANTIC_FPN = CONFIGS / "semantic_fpn_fvnet_t_ade20k.py"
+
+
+def losses(work_dir: Path) -> list[tuple[int, float]]:
+    lines = [
+        json.loads(line)
+        for file in sorted(work_dir.glob("*/vis_data/scalars.json"))
+        for line in file.read_text().splitlines()
+    ]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def test_segmentation_with_classes_of_ones_own(
+    run: Run,
+    tiny_ade20k: Path,
+    small_segmentation: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two classes, one of which ADE20K has, too: labels keep their meaning, whatever mmseg's own list says."""
+    data = Path(shutil.copytree(tiny_ade20k, tmp_path / "mine"))
+    (data / "objectInfo150.txt").unlink()
+    (data / "classes.txt").write_text("background\nsky\n")
+    for file in data.glob("annotations/*/*.png"):
+        label = np.array(Image.open(file))
+        Image.fromarray(np.where(label == 0, 0, 1 + (label > 10)).astype(np.uint8)).save(file)
+    words = ["--data", data, "--work-dir", tmp_path / "work", *small_segmentation]
+    assert run("train", SEMANTIC_FPN, *words) == 0
+    screen = capsys.readouterr().out
+    assert "2: background, sky" in screen
+    assert "SyncBN is BN here" in screen
+    assert "after 8 iterations mIoU" in screen
+    assert "per class results" not in screen
+    predicted = {
+        value for file in (tmp_path / "work/predictions/val").iterdir() for value in np.unique(Image.open(file))
+    }
+    assert predicted <= {1, 2}
+    assert len(list((tmp_path / "work/predictions/val").iterdir())) == 4
+    assert {file.name for file in (tmp_path / "work" / "vis").iterdir()} == {"predictions.png", "curves.png"}
+    checkpoint = tmp_path / "work" / "iter_8.pth"
+    assert (
+        run("test", SEMANTIC_FPN, checkpoint, "--data", data, "--work-dir", tmp_path / "test", *small_segmentation) == 0
+    )
+    line = next(line for line in screen.splitlines() if "after 8 iterations" in line)
+    assert line.partition("mIoU")[2] in capsys.readouterr().out
+
+
+def test_a_resumed_schedule_of_iterations_equals_an_uninterrupted_one(
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path
+) -> None:
+    words = ["--data", tiny_ade20k, *small_segmentation, "auto_scale_lr.base_batch_size=4", "train_cfg.max_iters=4"]
+    words += ["train_cfg.val_interval=2", "default_hooks.checkpoint.interval=2", "param_scheduler.0.end=4"]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert run("train", SEMANTIC_FPN, "--work-dir", whole, *words) == 0
+    resumed.mkdir()
+    shutil.copy(whole / "iter_4.pth", resumed)
+    assert run("train", SEMANTIC_FPN, "--work-dir", resumed, "--resume", *words) == 0
+    assert len(losses(whole)) == 8
+    assert losses(resumed) == losses(whole)[4:]
+    first, second = (read_checkpoint(folder / "iter_8.pth")["state_dict"] for folder in (whole, resumed))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_bad_pairs_are_left_out_when_asked(
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny_ade20k, tmp_path / "data"))
+    image = sorted((data / "images" / "training").iterdir())[1]
+    image.write_bytes(image.read_bytes()[:300])
+    words = ["--data", data, "--work-dir", tmp_path / "work"]
+    assert run("train", SEMANTIC_FPN, *words, *small_segmentation) == 2
+    assert image.stem in capsys.readouterr().err
+    assert run("train", SEMANTIC_FPN, *words, "--skip-bad-images", *small_segmentation, "train_cfg.max_iters=4") == 0
+    screen = capsys.readouterr().out
+    assert "7 images" in screen
+    assert f"left out   {image.stem}" in screen
+
+
+def test_labels_outside_the_classes(
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(tiny_ade20k, tmp_path / "data"))
+    file = sorted((data / "annotations" / "validation").iterdir())[0]
+    label = np.array(Image.open(file))
+    label[0, 0] = 151
+    Image.fromarray(label).save(file)
+    assert run("train", SEMANTIC_FPN, "--data", data, "--work-dir", tmp_path / "work", *small_segmentation) == 2
+    sentence = capsys.readouterr().err
+    assert file.name in sentence
+    assert "151" in sentence
+
+
+def test_instance_segmentation(
+    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CONFIGS / "mask_rcnn_fvnet_t_coco.py"
+    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", *small_run, "train_cfg.max_epochs=1"]
+    words += ["model.test_cfg.rpn.max_per_img=20", "model.train_cfg.rpn_proposal.max_per_img=20"]
+    assert run("train", config, *words) == 0
+    assert "mask AP" in capsys.readouterr().out
+    places = {file.name for file in (tmp_path / "work" / "predictions").iterdir()}
+    assert places == {"val.bbox.json", "val.segm.json"}
+    assert (tmp_path / "work" / "vis" / "predictions.png").is_file()
+
+
+def test_classification(run: Run, tiny_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = CONFIGS / "fvnet_t_in1k.py"
+    options = ["--cfg-options", "train_dataloader.batch_size=4", "train_dataloader.num_workers=0"]
+    options += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False", "train_cfg.max_epochs=1"]
+    options += ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
+    options += [
+        "train_dataloader.dataset.pipeline.1.scale=64",
+        "param_scheduler.1.begin=0",
+        "auto_scale_lr.base_batch_size=4",
+    ]
+    words = ["--data", tiny_classes, *options]
+    assert run("train", config, "--work-dir", tmp_path / "work", *words) == 0
+    screen = capsys.readouterr().out
+    assert "12 images" in screen
+    assert "after 1 epoch   top-1" in screen
+    predictions = json.loads((tmp_path / "work" / "predictions" / "val.json").read_text())
+    assert len(predictions) == 12
+    assert run("test", config, tmp_path / "work" / "epoch_1.pth", "--work-dir", tmp_path / "test", *words) == 0
+    line = next(line for line in screen.splitlines() if "after 1 epoch" in line)
+    assert line.partition("top-1")[2] in capsys.readouterr().out
+
+    dumped = tmp_path / "work" / "fvnet_t_in1k.py"
+    assert run("test", dumped, tmp_path / "work" / "epoch_1.pth", "--work-dir", tmp_path / "dumped") == 0
+    assert line.partition("top-1")[2] in capsys.readouterr().out
+
+
+def test_a_teacher_of_other_classes(
+    run: Run, tiny_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CONFIGS / "fvnet_t_in1k_distilled.py"
+    assert run("train", config, "--work-dir", tmp_path / "work", "--data", tiny_classes) == 2
+    assert "a teacher of 1000 classes" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["mask_rcnn_fvnet_t_coco", "semantic_fpn_fvnet_t_ade20k", "upernet_fvnet_t_ade20k", "fvnet_t_in1k"]
+)
+def test_demo_of_every_framework(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo on a few of its images: scaled config, evaluation before and after, pictures."""
+    task = type(task_of(Config.fromfile(CONFIGS / f"{name}.py")))
+    monkeypatch.setattr(task, "demo_images", (32 if "in1k" in name else 16, 12))
+    small = [f"{split}_dataloader.num_workers=0" for split in ("train", "val")]
+    small += [f"{split}_dataloader.persistent_workers=False" for split in ("train", "val")]
+    if "ade20k" in name:
+        small += ["train_cfg.max_iters=4", "train_cfg.val_interval=4"]
+    else:
+        small += ["train_cfg.max_epochs=1", "param_scheduler.1.begin=0"]
+    assert run("train", CONFIGS / f"{name}.py", "--demo", "--work-dir", tmp_path / "work", "--cfg-options", *small) == 0
+    screen = capsys.readouterr().out
+    assert "from scratch" in screen
+    assert "as tuned" in screen
+    assert "untrained " in screen
+    assert "was not drawn" not in screen
+    assert {file.name for file in (tmp_path / "work" / "vis").iterdir()} == {"predictions.png", "curves.png"}
+
+
+def test_the_dumped_config_alone_reproduces_the_run(
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path
+) -> None:
+    """Another trunk, own data, overrides, accumulation: all of it is in the file that the run leaves behind."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ["--data", tiny_ade20k, "--backbone", "timm:resnet10t", "--scratch", "--seed", 3, *small_segmentation]
+    assert run("train", SEMANTIC_FPN, "--work-dir", first, *words, "auto_scale_lr.base_batch_size=4") == 0
+    dumped = first / "semantic_fpn_resnet10t_ade20k.py"
+    assert "fvnet_t" not in dumped.read_text()
+    assert run("train", dumped, "--work-dir", second) == 0
+    assert losses(second) == losses(first)
+
+
+def test_weights_of_ones_own(
+    run: Run,
+    tiny_ade20k: Path,
+    small_segmentation: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fvnet_mm.backbones import FVNet
+
+    torch.save({"state_dict": FVNet("t").state_dict()}, tmp_path / "t.pth")
+    torch.save({"state_dict": FVNet("s").state_dict()}, tmp_path / "s.pth")
+    words = ["--data", tiny_ade20k, *small_segmentation, "train_cfg.max_iters=2"]
+    assert run("train", SEMANTIC_FPN, "--weights", tmp_path / "t.pth", "--work-dir", tmp_path / "a", *words) == 0
+    assert "100 % of parameters" in capsys.readouterr().out
+    assert run("train", SEMANTIC_FPN, "--weights", tmp_path / "s.pth", "--work-dir", tmp_path / "b", *words) == 2
+    assert "s.pth" in capsys.readouterr().err
+    assert run("train", SEMANTIC_FPN, "--weights", tmp_path / "no.pth", "--work-dir", tmp_path / "c", *words) == 2
+    assert "no.pth" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_images_are_scaled_everywhere() -> None:
+    cfg = Config.fromfile(CONFIGS / "semantic_fpn_fvnet_t_ade20k.py")
+    scale_images(cfg, (96, 64))
+    train = {transform["type"]: transform for transform in cfg.train_dataloader.dataset.pipeline}
+    assert train["RandomResize"]["scale"] == (96, 64)
+    assert train["RandomCrop"]["crop_size"] == cfg.model.data_preprocessor.size == (64, 96)
+    assert "512" not in str([cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader])
+
+
+def test_number_of_classes_reaches_every_head_and_no_backbone() -> None:
+    model = Config.fromfile(CONFIGS / "upernet_fvnet_t_ade20k.py").model
+    model.backbone.num_classes = 1000
+    set_num_classes(model, 7)
+    assert (model.decode_head.num_classes, model.auxiliary_head.num_classes) == (7, 7)
+    assert model.backbone.num_classes == 1000
+
+
+def test_task_of_an_unknown_library() -> None:
+    with pytest.raises(UserError, match="mmpose"):
+        task_of(Config(dict(default_scope="mmpose")))

@@ -37,6 +37,7 @@ setup(
         "plotly>=6",  # brings the script that draws the leaderboard's page
         "itables>=2.4",  # brings the script that sorts and filters its tables
         "jinja2>=3.1",
+        "scipy>=1.11",  # Student's t
         "rich>=13",
         "matplotlib>=3.8",
         "opencv-python",
@@ -47,6 +48,6 @@ setup(
         "packaging",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.9"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "playwright>=1.45", "ruff>=0.9"],
     },
 )

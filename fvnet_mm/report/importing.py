@@ -1,6 +1,7 @@
 """Records of trainings by stock mmdet, mmseg or mmpretrain, from the log and the config in their work dirs."""
 
 import ast
+import json
 import math
 import re
 from pathlib import Path
@@ -66,7 +67,7 @@ def import_work_dir(folder: Path) -> RunRecord:
             backbone=Backbone(
                 name=str(settings.get("backbone_name") or name_of(trunk)),
                 type=name_of(trunk) or None,
-                arguments={key: value for key, value in trunk.items() if key not in ("type", "init_cfg")},
+                arguments=json.loads(json.dumps({k: v for k, v in trunk.items() if k not in ("type", "init_cfg")})),
             ),
             seed=int(seed) if seed.isdigit() else None,
             protocol=protocol,

@@ -1,0 +1,134 @@
+"""Records of work dirs that stock mmdet left behind: one that it really writes here, and damaged ones."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+import fvnet_mm.engine  # noqa: F401  (mmcv's operators for mmdet)
+from fvnet_mm.errors import UserError
+from fvnet_mm.records.reading import read_record, write_record
+from fvnet_mm.report.importing import import_work_dir, parse_config
+
+
+@pytest.fixture(scope="module")
+def stock_run(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """The work dir of mmdet's own RetinaNet, trained by mmengine's own runner, and its last metrics."""
+    cfg = Config.fromfile(Path(Config._get_cfg_path("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py", "")[0]))
+    cfg.model.backbone.init_cfg = None
+    cfg.model.test_cfg.score_thr = 0.0  # or nothing is detected yet, and mmdet logs nothing
+    cfg.work_dir = str(tmp_path_factory.mktemp("stock") / "retinanet_r18")
+    cfg.randomness = dict(seed=7)
+    for split in ("train", "val"):
+        loader = cfg[f"{split}_dataloader"]
+        loader.num_workers, loader.persistent_workers, loader.batch_size = 0, False, 2
+        loader.dataset.update(
+            data_root=f"{tiny_coco}/",
+            ann_file=f"annotations/instances_{split}2017.json",
+            data_prefix=dict(img=f"{split}2017/"),
+        )
+        next(step for step in loader.dataset.pipeline if step.type == "Resize").scale = (64, 64)
+    cfg.val_evaluator.ann_file = f"{tiny_coco}/annotations/instances_val2017.json"
+    for part in ("test_dataloader", "test_evaluator", "test_cfg"):
+        cfg.pop(part)
+    cfg.train_cfg.max_epochs = 2
+    cfg.default_hooks.logger.interval = 1
+    cfg.optim_wrapper.optimizer.lr = 1e-4
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    metrics = runner.val()
+    DefaultScope._instance_dict.clear()
+    return Path(cfg.work_dir), metrics
+
+
+def test_a_stock_training(stock_run: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+    folder, metrics = stock_run
+    record = import_work_dir(folder)
+    assert (record.origin, record.status, record.task, record.framework) == (
+        "imported",
+        "finished",
+        "detection",
+        "retinanet",
+    )
+    assert record.config.name == "retinanet_r18_fpn_1x_coco"
+    assert (record.backbone.type, record.backbone.arguments["depth"]) == ("ResNet", 18)
+    assert record.seed == 7
+    assert [evaluation.step for evaluation in record.evaluations] == [1, 2]
+    assert record.result is not None
+    stated = {"AP": "bbox_mAP", "AP50": "bbox_mAP_50", "AP_S": "bbox_mAP_s"}
+    assert {name: record.result.metrics[name] for name in stated} == {
+        name: pytest.approx(100 * metrics[f"coco/{key}"]) for name, key in stated.items()
+    }
+    assert record.environment.versions["mmengine"] == "0.10.7"
+    protocol = record.protocol
+    assert (protocol.optimizer, protocol.length, protocol.length_unit) == ("SGD(momentum=0.9)", 2, "epoch")
+    assert (protocol.weight_decay, protocol.gradient_clip, protocol.precision) == (1e-4, 0, "float32")
+    assert (protocol.data, protocol.pretraining, record.complexity) == (None, None, None)  # a log does not say
+    write_record(record, tmp_path / "run.json")
+    assert read_record(tmp_path / "run.json") == record
+
+
+def test_a_config_is_never_run(stock_run: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (config,) = folder.glob("*.py")
+    config.write_text(config.read_text() + f"\nopen({str(tmp_path / 'touched')!r}, 'w')\n")
+    with pytest.raises(UserError, match=r"line \d+ is no assignment"):
+        import_work_dir(folder)
+    config.write_text(f"model = dict(type='X', a=open({str(tmp_path / 'touched')!r}, 'w'))\n")
+    with pytest.raises(UserError, match="line 1 computes 'model'"):
+        import_work_dir(folder)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_literals_of_a_dump(tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text("a = dict(b=[1, (2.5, None)], c={'d': -1, 3: True})\ne = float('inf')\n")
+    assert parse_config(file) == {"a": {"b": [1, (2.5, None)], "c": {"d": -1, 3: True}}, "e": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("no log", "holds no log of mmengine"),
+        ("no config", "has no dumped configs"),
+        ("bases", "has bases"),
+        ("no model", "says nothing of model"),
+        ("broken", "is no Python file"),
+        ("no evaluation", "nothing was evaluated"),
+        ("odd model", "is not that of a training by mmdet 3"),
+    ],
+)
+def test_what_cannot_be_imported(
+    stock_run: tuple[Path, dict[str, float]], tmp_path: Path, damage: str, sentence: str
+) -> None:
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (config,) = folder.glob("*.py")
+    (scalars,) = folder.glob("*/vis_data/scalars.json")
+    text = config.read_text()
+    if damage == "no log":
+        scalars.unlink()
+    elif damage == "no config":
+        config.unlink()
+        (scalars.parent / "config.py").unlink()
+    elif damage == "bases":
+        config.write_text(f"_base_ = ['a.py']\n{text}")
+    elif damage == "no model":
+        config.write_text(text.replace("\nmodel =", "\nmodels ="))
+    elif damage == "broken":
+        config.write_text(text[:200])
+    elif damage == "no evaluation":
+        lines = [line for line in scalars.read_text().splitlines() if "loss" in json.loads(line)]
+        scalars.write_text("\n".join(lines))
+    else:
+        config.write_text(f"{text}\nmodel = 7\n")
+    with pytest.raises(UserError, match=sentence):
+        import_work_dir(folder)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder"):
+        import_work_dir(tmp_path / "nowhere")

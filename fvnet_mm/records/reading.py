@@ -69,12 +69,16 @@ def write_record(record: RunRecord, path: Path) -> None:
 
 
 def find_records(folder: Path) -> list[Path]:
-    """All ``run.json`` and ``test.json`` in a folder and below it, sorted."""
-    found = []
-    for parent, folders, files in os.walk(folder):
+    """All ``run.json`` and ``test.json`` in a folder and below it, sorted; each once, through links to folders, too."""
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above, or a second one
+            folders.clear()
+            continue
+        seen.add(real)
         here = [Path(parent, name) for name in (RECORD, TEST_RECORD) if name in files]
-        if here:
-            folders[:] = [name for name in folders if name not in _CONTENTS]
+        folders[:] = sorted(name for name in folders if not (here and name in _CONTENTS))
         found += here
     return sorted(found)
 

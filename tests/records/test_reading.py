@@ -133,3 +133,16 @@ def test_the_digest_of_a_folder(tmp_path: Path) -> None:
     # From the standard's examples (FIPS 180-2): 'abc'.
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_records_behind_links_are_found_once(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "disk/run_1"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "run.json").touch()
+    work_dirs = tmp_path / "work_dirs"
+    work_dirs.mkdir()
+    (work_dirs / "linked").symlink_to(elsewhere)
+    (work_dirs / "linked_twice").symlink_to(elsewhere)
+    (work_dirs / "above").symlink_to(work_dirs)
+    (found,) = find_records(work_dirs)
+    assert found.resolve() == elsewhere / "run.json"

@@ -1,0 +1,1 @@
+"""Tables, a page and figures made from run records and published results."""

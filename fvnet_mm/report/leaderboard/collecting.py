@@ -1,0 +1,175 @@
+"""The run records below folders, each read once, and in one sentence each what could not be taken.
+
+A run's name is the path of its record below the folder that is tabulated, so that what is written does not depend on
+where that folder lies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import RunRecord
+from fvnet_mm.records.reading import find_records, read_record
+from fvnet_mm.report.leaderboard.verifying import Verifier
+
+SAME_MEASUREMENT = 0.05
+"""Percentage points by which two evaluations of one checkpoint may differ, as on two devices."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A record, its name below the tabulated folder, and its file."""
+
+    name: str
+    file: Path
+    record: RunRecord
+
+    @property
+    def folder(self) -> Path:
+        """The work dir."""
+        return self.file.parent
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All runs that were read, the one of the lowest name first, and the problems met, in the same order."""
+
+    runs: tuple[FoundRun, ...]
+    problems: tuple[str, ...]
+
+
+def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
+    """Reads every record below some folders.
+
+    A record that cannot be read, is damaged, or whose predictions are of another data set is left out and named; one
+    whose predictions are missing is named and kept. Copies of a record count once, and a test of a checkpoint that a
+    training evaluated in the same way is that training's run.
+
+    Args:
+        folders: Work dirs, or folders that hold them.
+        verify: Read the predictions whole, instead of looking at their beginning.
+
+    Raises:
+        UserError: A folder does not exist, or there is no record in any of them.
+    """
+    root = tabulated_root(folders)
+    files = _files(folders)
+    if not files:
+        raise UserError(
+            f"there is no run.json below {', '.join(map(str, folders))}; train or test first, or import the work dir "
+            "of another tool with: python tools/leaderboard.py import DIR."
+        )
+    verifier = Verifier(thorough=verify)
+    runs, problems = [], []
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        try:
+            run = FoundRun(name, file, _without_confusion(read_record(file)))
+            usable, complaints = verifier.check(run.record, run.folder)
+        except UserError as error:
+            problems.append(_problem(name, file, error))
+            continue
+        problems += [f"{name}: {complaint}" for complaint in complaints]
+        if usable and (complaint := _without_result(run.record)):
+            problems.append(f"{name}: {complaint}")
+        elif usable:
+            runs.append(run)
+    kept, conflicts = _once_each(runs)
+    return Collection(tuple(kept), tuple(sorted(problems + conflicts)))
+
+
+def tabulated_root(folders: Sequence[Path]) -> Path:
+    """The folder below which runs are named: the one that is tabulated, or what several have in common.
+
+    Raises:
+        UserError: A folder does not exist.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; name work dirs, or a folder that holds them.")
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
+def _files(folders: Sequence[Path]) -> list[Path]:
+    """The records below some folders, each once, under the first of the names that links give it."""
+    found = sorted(file for folder in folders for file in find_records(folder.resolve()))
+    first: dict[Path, Path] = {}
+    for file in found:
+        first.setdefault(file.resolve(), file)
+    return sorted(first.values())
+
+
+def _problem(name: str, file: Path, error: UserError) -> str:
+    """The reason in one line, the record named once and without the folders above the tabulated one."""
+    reason = " ".join(str(error).split())
+    for start in (str(file), name):
+        reason = reason.removeprefix(start).lstrip(":, ")
+    return f"{name}: {reason.replace(str(file), name)}"
+
+
+def _without_confusion(record: RunRecord) -> RunRecord:
+    """Drops what no table shows, and what is nearly all of a segmentor's record: gigabytes, of some thousand runs."""
+    if record.result is None or record.result.confusion is None:
+        return record
+    return record.model_copy(update={"result": record.result.model_copy(update={"confusion": None})})
+
+
+def _without_result(record: RunRecord) -> str | None:
+    if record.status == "finished" and record.result is None:
+        return "the run has ended without an evaluation, so there is nothing to tabulate."
+    return None
+
+
+def _once_each(runs: list[FoundRun]) -> tuple[list[FoundRun], list[str]]:
+    """Drops copies, and tests of checkpoints whose training is there; names tests that say something else."""
+    kept: list[FoundRun] = []
+    problems = []
+    measured: dict[tuple[object, ...], FoundRun] = {}
+    for run in sorted(runs, key=lambda run: run.record.origin == "test"):  # trainings first
+        key = _measurement(run.record)
+        twin = measured.setdefault(key, run) if key is not None else run
+        if twin is run or run.record.origin != "test":
+            kept.append(run)
+        elif (gap := _gap(run.record, twin.record)) is not None:
+            problems.append(
+                f"{run.name}: its {gap[0]} is {gap[1]:.2f}, but {twin.name}, of the same checkpoint, has {gap[2]:.2f}; "
+                "the latter is tabulated."
+            )
+    return _without_copies(sorted(kept, key=lambda run: run.name)), problems
+
+
+def _without_copies(runs: list[FoundRun]) -> list[FoundRun]:
+    """Of records that are equal, the one of the lowest name, as of a work dir that was copied."""
+    alike: dict[tuple[object, ...], list[FoundRun]] = {}
+    kept = []
+    for run in runs:
+        record = run.record
+        metrics = tuple(record.result.metrics.items()) if record.result is not None else ()
+        group = alike.setdefault((record.checkpoint_sha256, record.times.updated, record.backbone.name, metrics), [])
+        if all(other.record != record for other in group):
+            group.append(run)
+            kept.append(run)
+    return kept
+
+
+def _measurement(record: RunRecord) -> tuple[object, ...] | None:
+    """What was measured and how: the checkpoint, the images and the test's settings; None if unknown."""
+    if record.checkpoint_sha256 is None or record.result is None:
+        return None
+    val = record.data.val if record.data is not None else None
+    images = val.fingerprint if val is not None else None
+    protocol = record.protocol
+    return record.checkpoint_sha256, record.task, images, protocol.test_pipeline, protocol.test_mode
+
+
+def _gap(record: RunRecord, other: RunRecord) -> tuple[str, float, float] | None:
+    """The first metric in which two evaluations of one checkpoint differ by more than the device explains."""
+    mine, theirs = record.result.metrics, other.result.metrics
+    for name in sorted(set(mine) & set(theirs)):
+        if None not in (mine[name], theirs[name]) and abs(mine[name] - theirs[name]) > SAME_MEASUREMENT:
+            return name, mine[name], theirs[name]
+    return None

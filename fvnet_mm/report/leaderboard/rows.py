@@ -1,0 +1,225 @@
+"""Runs of one trunk under one protocol become one row: means and deviations over their seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from fvnet_mm.records import RunRecord, Speed
+from fvnet_mm.report.leaderboard.collecting import FoundRun
+from fvnet_mm.report.leaderboard.model import Row, Run, Statistic
+from fvnet_mm.report.leaderboard.names import TRUNKS, data_key, in_order
+
+T = TypeVar("T")
+
+
+def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], list[str]]:
+    """Runs by the id of their row, and the problems met.
+
+    Of a row that has finished runs the others are left away: they are on their way, or were stopped and run again.
+    Two runs that claim one seed are named, and neither is used, since nothing says which of them is meant; but a
+    training goes before tests of its other checkpoints.
+    """
+    groups: dict[str, list[FoundRun]] = defaultdict(list)
+    for run in runs:
+        groups[row_id(run.record)].append(run)
+    problems = []
+    for name, group in groups.items():
+        finished = [run for run in group if run.record.status == "finished"]
+        groups[name], conflicts = _one_run_a_seed(finished or group)
+        problems += conflicts
+    return {name: group for name, group in groups.items() if group}, problems
+
+
+def row_id(record: RunRecord) -> str:
+    """Name of the row that a run belongs to: what its protocol, trunk and config are, whatever its seed."""
+    fields = [
+        record.protocol.fingerprint,
+        record.framework,
+        data_key(record),
+        record.backbone.name,
+        record.backbone.type,
+        json.dumps(record.backbone.arguments, sort_keys=True, default=str),
+        record.config.name,
+        record.origin == "imported",
+    ]
+    digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
+    return f"{record.framework}-{record.backbone.name}-{digest}"
+
+
+def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
+    """The row of some runs, the one with the lowest seed first."""
+    runs = sorted(runs, key=lambda run: (run.record.seed is None, run.record.seed or 0, run.name))
+    records = [run.record for run in runs]
+    first = records[0]
+    complexity = _known(record.complexity for record in records)
+    speed = _known(record.speed for record in records)
+    memory = [record.times.peak_memory for record in records if record.times.peak_memory is not None]
+    parameters = macs = (None, None)
+    if complexity is not None:
+        parameters = _millions(complexity.parameters.get("backbone"), complexity.total_parameters, 1e6)
+        macs = _millions(complexity.macs.get("backbone"), complexity.total_macs, 1e9)
+    return Row(
+        id=name,
+        backbone=first.backbone.name,
+        label=TRUNKS.get(first.backbone.name, first.backbone.name),
+        provenance="imported" if first.origin == "imported" else "measured",
+        metrics=_metrics(records),
+        per_class=_per_class(records),
+        parameters=parameters,
+        macs=macs,
+        macs_shape=complexity.shape if complexity is not None and complexity.macs else None,
+        latency_ms=speed.latency_ms if speed is not None else None,
+        throughput=speed.throughput if speed is not None else None,
+        speed_note=_speed_note(speed) if speed is not None else None,
+        peak_memory_gb=max(memory) / 1e9 if memory else None,
+        pretraining=first.protocol.pretraining,
+        runs=tuple(_run(run) for run in runs),
+        note=_progress(records),
+    )
+
+
+def tell_apart(rows: Sequence[Row], records: dict[str, RunRecord]) -> tuple[Row, ...]:
+    """Rows with labels of their own: where two would have the same, what sets them apart is added.
+
+    Args:
+        rows: Of one table.
+        records: A record behind each of them, by the row's id.
+    """
+    labels = Counter(row.label for row in rows)
+    return tuple(
+        row.model_copy(update={"label": f"{row.label} ({_distinction(row, rows, records)})"})
+        if labels[row.label] > 1
+        else row
+        for row in rows
+    )
+
+
+def _distinction(row: Row, rows: Sequence[Row], records: dict[str, RunRecord]) -> str:
+    mine = records[row.id]
+    others = [records[other.id] for other in rows if other.label == row.label and other.id != row.id]
+    if all(other.config.name != mine.config.name for other in others):
+        return mine.config.name
+    arguments = mine.backbone.arguments
+    differing = {
+        name
+        for other in others
+        for name in set(arguments) | set(other.backbone.arguments)
+        if arguments.get(name) != other.backbone.arguments.get(name)
+    }
+    if differing:
+        return ", ".join(f"{name}={arguments.get(name, 'default')}" for name in sorted(differing))
+    return row.id.rpartition("-")[2]
+
+
+def _one_run_a_seed(runs: list[FoundRun]) -> tuple[list[FoundRun], list[str]]:
+    claims: dict[int | None, list[FoundRun]] = defaultdict(list)
+    for run in runs:
+        claims[run.record.seed].append(run)
+    kept, problems = [], []
+    for seed, claimants in claims.items():
+        trainings = [run for run in claimants if run.record.origin != "test"]
+        if len(trainings) == 1:
+            problems += [_other_checkpoint(run, trainings[0]) for run in claimants if run is not trainings[0]]
+            claimants = trainings
+        if seed is None or len(claimants) == 1:
+            kept += claimants
+            continue
+        names = ", ".join(sorted(run.name for run in claimants))
+        problems.append(
+            f"{names}: {len(claimants)} records claim seed {seed} of {row_id(claimants[0].record)}; none of them is "
+            "used until the others are moved away."
+        )
+    return kept, problems
+
+
+def _other_checkpoint(test: FoundRun, training: FoundRun) -> str:
+    return (
+        f"{test.name}: is of another checkpoint ({test.record.checkpoint}) of the config and seed of {training.name}, "
+        "whose last weights are tabulated."
+    )
+
+
+def _metrics(records: Sequence[RunRecord]) -> dict[str, Statistic]:
+    """Statistics of each metric over the runs in which it is defined."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for name, value in record.result.metrics.items() if record.result is not None else ():
+            if value is not None:
+                values[name].append(value)
+    return {name: _statistic(values[name]) for name in in_order(set(values))}
+
+
+def _statistic(values: Sequence[float]) -> Statistic:
+    n = len(values)
+    mean = math.fsum(values) / n
+    # In floats: statistics.stdev is exact in fractions, far below what is kept, at a hundred times the cost.
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
+    return Statistic(mean=_rounded(mean), std=None if deviation is None else _rounded(deviation), n=n)
+
+
+def _per_class(records: Sequence[RunRecord]) -> dict[str, dict[str, float | None]]:
+    """Means over the runs; None where a metric is undefined in one of them."""
+    results = [record.result for record in records if record.result is not None and record.result.per_class]
+    classes = [{part.name: part.metrics for part in result.per_class} for result in results]
+    names = dict.fromkeys(name for of_run in classes for name in of_run)
+    return {name: _means([of_run.get(name, {}) for of_run in classes]) for name in names}
+
+
+def _means(runs: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    values = {metric: [of_run.get(metric) for of_run in runs] for metric in dict.fromkeys(itertools.chain(*runs))}
+    return {
+        metric: None if None in found else _rounded(math.fsum(found) / len(found)) for metric, found in values.items()
+    }
+
+
+def _rounded(value: float) -> float:
+    """Without the digits that are noise of the arithmetic, so that tables are the same wherever they are made."""
+    return round(value, 6)
+
+
+def _progress(records: Sequence[RunRecord]) -> str | None:
+    """How far runs have come that are not finished."""
+    waiting = [record for record in records if record.status == "running"]
+    if not waiting:
+        return None
+    parts = []
+    for record in waiting:
+        length = f" of {record.protocol.length}" if record.protocol.length is not None else ""
+        seen = f"evaluated after {record.unit} {record.evaluations[-1].step}{length}" if record.evaluations else None
+        parts.append(seen or "not evaluated yet")
+    return f"not finished: {', '.join(parts)}"
+
+
+def _speed_note(speed: Speed) -> str | None:
+    shape = f"{speed.shape[0]}x{speed.shape[1]}" if speed.shape is not None else None
+    return ", ".join(part for part in (speed.device, speed.precision, shape) if part) or None
+
+
+def _run(run: FoundRun) -> Run:
+    record = run.record
+    return Run(
+        record=run.name,
+        origin=record.origin,
+        status=record.status,
+        seed=record.seed,
+        metrics=record.result.metrics if record.result is not None else {},
+        checkpoint_sha256=record.checkpoint_sha256,
+        device=record.environment.device,
+        versions=record.environment.versions,
+        git_commit=record.environment.git_commit,
+        git_dirty=record.environment.git_dirty,
+    )
+
+
+def _known(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _millions(trunk: int | None, model: int | None, unit: float) -> tuple[float | None, float | None]:
+    return tuple(count / unit if count is not None else None for count in (trunk, model))

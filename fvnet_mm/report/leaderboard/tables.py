@@ -1,0 +1,151 @@
+"""The leaderboard of some folders: records to rows, rows to tables, one for each protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import fvnet_mm
+from fvnet_mm.records import Protocol, RunRecord
+from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
+from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
+from fvnet_mm.report.leaderboard.names import (
+    FRAMEWORKS,
+    MAIN_METRICS,
+    PRETRAINING,
+    data_key,
+    data_name,
+    in_order,
+    length_in_words,
+)
+from fvnet_mm.report.leaderboard.published_rows import published_rows
+from fvnet_mm.report.leaderboard.ranking import is_ranked
+from fvnet_mm.report.leaderboard.rows import group_runs, make_row, tell_apart
+from fvnet_mm.report.published import PublishedResult, read_published
+
+_LONGEST_DIFFERENCE = 40
+"""Characters of a field of the protocol that a title may quote."""
+
+
+def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: bool = False) -> Leaderboard:
+    """Tabulates the run records below some folders.
+
+    Args:
+        folders: Work dirs, or folders that hold them.
+        published: Whether published results stand beside the rows that are measured on the same data set.
+        verify: Read the predictions beside the records whole, instead of looking at their beginning.
+
+    Returns:
+        Tables of rows under one protocol each; equal input gives an equal leaderboard, wherever the folders lie.
+
+    Raises:
+        UserError: A folder does not exist, or there is no record in any of them.
+    """
+    with _without_garbage_collection():
+        collection = collect(folders, verify)
+        groups, conflicts = group_runs(collection.runs)
+        by_table: dict[tuple[str, str, str], dict[str, list[FoundRun]]] = defaultdict(dict)
+        for name, runs in groups.items():
+            first = runs[0].record
+            by_table[first.protocol.fingerprint, first.framework, data_key(first)][name] = runs
+        results = read_published() if published else []
+        tables = [_table(framework, rows, results) for (_, framework, _), rows in by_table.items()]
+    return Leaderboard(
+        suite_version=fvnet_mm.__version__,
+        tables=_titled(sorted(tables, key=_place)),
+        problems=tuple(sorted((*collection.problems, *conflicts))),
+    )
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Spares the search for cycles: records have none, and looking at all of them again and again doubles the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _table(framework: str, groups: dict[str, list[FoundRun]], results: list[PublishedResult]) -> Table:
+    records = {name: runs[0].record for name, runs in groups.items()}
+    first = next(iter(records.values()))
+    data = data_name(first.data)
+    main_metric = MAIN_METRICS[first.task]
+    rows = tell_apart([make_row(name, runs) for name, runs in groups.items()], records)
+    others = published_rows(results, framework, data, first.protocol, main_metric)
+    return Table(
+        title=_title(framework, data, first.protocol),
+        framework=framework,
+        data=data,
+        main_metric=main_metric,
+        metric_names=in_order({main_metric, *(name for row in (*rows, *others) for name in row.metrics)}),
+        protocol=first.protocol,
+        images=_images(records.values()),
+        rows=tuple(sorted(rows, key=lambda row: _order(row, main_metric))),
+        published=others,
+    )
+
+
+def _images(records: Iterable[RunRecord]) -> tuple[int | None, int | None]:
+    """Numbers of training and validation images; None where no record says, or they say several."""
+    splits = [(record.data.train, record.data.val) for record in records if record.data is not None]
+    counts = [{split.images for split in part if split is not None} for part in zip(*splits, strict=True)]
+    return tuple(count.pop() if len(count) == 1 else None for count in counts or [set(), set()])
+
+
+def _order(row: Row, main_metric: str) -> tuple[bool, float, str]:
+    """Ranked rows first, the best of them first."""
+    metric = row.metrics.get(main_metric)
+    return not is_ranked(row, main_metric), -metric.mean if metric is not None else 0.0, row.id
+
+
+def _place(table: Table) -> tuple[object, ...]:
+    """Where a table stands: by framework, data set, pretraining and length."""
+    frameworks, pretraining = list(FRAMEWORKS), list(PRETRAINING)
+    own, weights = table.framework in frameworks, table.protocol.pretraining
+    return (
+        frameworks.index(table.framework) if own else len(frameworks),
+        table.framework,
+        table.data,
+        pretraining.index(weights) if weights in pretraining else len(pretraining),
+        table.protocol.length_unit or "",
+        table.protocol.length or 0,
+        table.protocol.fingerprint,
+    )
+
+
+def _title(framework: str, data: str, protocol: Protocol) -> str:
+    parts = [
+        f"{FRAMEWORKS.get(framework, framework)} on {data}",
+        length_in_words(protocol),
+        PRETRAINING.get(protocol.pretraining or "", "pretraining unknown"),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _titled(tables: Sequence[Table]) -> tuple[Table, ...]:
+    """Tables with titles of their own: where two would have the same, what sets their protocols apart is added."""
+    titles = Counter(table.title for table in tables)
+    return tuple(
+        table.model_copy(update={"title": f"{table.title} ({_difference(table, tables)})"})
+        if titles[table.title] > 1
+        else table
+        for table in tables
+    )
+
+
+def _difference(table: Table, tables: Sequence[Table]) -> str:
+    twins = [other for other in tables if other.title == table.title and other is not table]
+    fields = {name: values for other in twins for name, values in table.protocol.differences(other.protocol).items()}
+    told = [
+        f"{name.replace('_', ' ')} {value if len(str(value)) <= _LONGEST_DIFFERENCE else 'of its own'}"
+        for name, (value, _) in fields.items()
+        if name != "data" and value is not None
+    ]
+    return ", ".join([*told, f"protocol {table.protocol.fingerprint}"])

@@ -1,0 +1,136 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import Predictions, Result
+from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.report.leaderboard.collecting import collect
+
+
+def spoil_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil_version(path: Path) -> None:
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+
+
+def spoil_number(path: Path) -> None:
+    path.write_text(path.read_text().replace('"AP": 31.0', '"AP": NaN', 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(spoil_half, "cut short"), (spoil_version, "newer"), (spoil_number, "finite")]
+)
+def test_bad_records_are_named_and_the_rest_tabulated(write_run, tmp_path, spoil, reason):
+    write_run("good", seed=0, AP=33.0)
+    bad = write_run("bad", seed=1, AP=31.0)
+    spoil(bad)
+    collection = collect([tmp_path])
+    (problem,) = collection.problems
+    assert [run.name for run in collection.runs] == ["work_dirs/good/run.json"]
+    assert problem.startswith("work_dirs/bad/run.json: ")
+    assert reason in problem
+    assert "\n" not in problem
+    assert str(tmp_path) not in problem
+
+
+def test_copied_work_dir_counts_once(write_run, tmp_path):
+    path = write_run("run", AP=31.0)
+    shutil.copytree(path.parent, path.parents[1] / "copy")
+    collection = collect([tmp_path])
+    assert collection.problems == ()
+    assert [run.name for run in collection.runs] == ["work_dirs/copy/run.json"]
+
+
+def test_finished_without_evaluation_is_named(write_run, tmp_path):
+    write_run("run", result=None)
+    collection = collect([tmp_path])
+    assert collection.runs == ()
+    assert "without an evaluation" in collection.problems[0]
+
+
+def with_predictions(write_run, tmp_path: Path, ids: list[int], of_truth: list[int], **changes: object) -> Path:
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(dict(images=[dict(id=i) for i in of_truth])))
+    path = write_run("run", AP=31.0)
+    boxes = path.with_name("predictions.bbox.json")
+    boxes.write_text(json.dumps([dict(image_id=i, category_id=1, bbox=[0, 0, 5, 5], score=0.5) for i in ids]))
+    predictions = dict(kind="coco_boxes", path=boxes.name, ground_truth=str(truth), sha256=sha256_of(boxes)) | changes
+    result = Result(metrics={"AP": 31.0}, predictions=(Predictions(**predictions),))
+    return write_run("run", result=result)
+
+
+def test_predictions_of_the_record_are_fine(write_run, tmp_path):
+    with_predictions(write_run, tmp_path, [1, 2], [1, 2, 3])
+    for verify in (False, True):
+        assert collect([tmp_path], verify).problems == ()
+
+
+def test_predictions_of_other_data_take_the_record_out(write_run, tmp_path):
+    with_predictions(write_run, tmp_path, [1, 77], [1, 2, 3])
+    collection = collect([tmp_path])
+    assert collection.runs == ()
+    assert "image 77 is not in truth.json" in collection.problems[0]
+
+
+def test_an_id_that_the_beginning_of_a_file_cuts_is_no_other_image(write_run, tmp_path):
+    """The entries are moved by up to one's length, so that some beginning ends within an id."""
+    ids = list(range(100_000, 101_000))
+    file = with_predictions(write_run, tmp_path, ids, ids).with_name("predictions.bbox.json")
+    text = file.read_text()
+    for shift in range(0, 90, 3):
+        file.write_text(" " * shift + text)
+        assert collect([tmp_path]).problems == ()
+
+
+def test_other_data_behind_the_beginning_are_seen_by_verifying(write_run, tmp_path):
+    with_predictions(write_run, tmp_path, [1] * 1000 + [77], [1])
+    assert collect([tmp_path]).problems == ()
+    assert "image 77" in collect([tmp_path], verify=True).problems[0]
+
+
+def test_record_that_is_a_link_out_of_the_folder(write_run, tmp_path):
+    stored = write_run("../stored/run")
+    link = tmp_path / "work_dirs" / "run" / "run.json"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(stored)
+    assert [run.name for run in collect([tmp_path / "work_dirs"]).runs] == ["run/run.json"]
+
+
+def test_changed_predictions_are_seen_by_verifying(write_run, tmp_path):
+    with_predictions(write_run, tmp_path, [1], [1], sha256="0" * 64)
+    assert collect([tmp_path]).problems == ()
+    (problem,) = collect([tmp_path], verify=True).problems
+    assert "SHA-256" in problem
+
+
+def test_missing_predictions_are_named_but_tabulated(write_run, tmp_path):
+    path = with_predictions(write_run, tmp_path, [1], [1])
+    path.with_name("predictions.bbox.json").unlink()
+    collection = collect([tmp_path])
+    assert [run.record.result.metrics["AP"] for run in collection.runs] == [31.0]
+    assert "are missing" in collection.problems[0]
+
+
+def test_label_maps_of_other_data(write_run, tmp_path):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "street.png").touch()
+    path = write_run("run")
+    (path.parent / "maps").mkdir()
+    (path.parent / "maps" / "kitchen.png").touch()
+    maps = Predictions(kind="label_maps", path="maps", ground_truth=str(truth))
+    write_run("run", result=Result(metrics={"mIoU": 31.0}, predictions=(maps,)))
+    (problem,) = collect([tmp_path]).problems
+    assert "kitchen" in problem
+
+
+def test_nothing_to_tabulate_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no run\.json below"):
+        collect([tmp_path])
+    with pytest.raises(UserError, match="is not a folder"):
+        collect([tmp_path / "nowhere"])

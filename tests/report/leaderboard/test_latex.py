@@ -1,0 +1,121 @@
+import re
+import shutil
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvnet_mm.data.classes import COCO_CLASSES
+from fvnet_mm.records import Backbone, Complexity, Data, Result, Speed, Split
+from fvnet_mm.report.leaderboard.latex import LINES, render_latex
+from fvnet_mm.report.leaderboard.latex_text import escape
+from fvnet_mm.report.leaderboard.tables import build_leaderboard
+
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+NASTY = string.printable + "±×–—’°äöüßéñçøåæÅÐþşĳﬁ中文😀‘“…"
+
+
+def compile_latex(text: str, folder: Path) -> str:
+    """Compiles and returns the log."""
+    (folder / "page.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (folder / "page.pdf").stat().st_size > 0
+    return done.stdout
+
+
+@needs_latex
+def test_compiles_alone(write_run, tmp_path):
+    for seed in (0, 1):
+        data = Data(label="coco", classes=COCO_CLASSES, val=Split(images=5000))
+        write_run(f"coco{seed}", seed=seed, data=data)
+    nasty = Data(label=NASTY, classes=("a",))
+    write_run("nasty", data=nasty, backbone=Backbone(name=NASTY), status="running")
+    leaderboard = build_leaderboard([tmp_path])
+    assert any(table.published for table in leaderboard.tables)
+    log = compile_latex(render_latex(leaderboard), tmp_path)
+    assert "undefined" not in log
+    assert "Missing character" not in log
+
+
+@needs_latex
+def test_widest_table_fits_the_page(write_run, tmp_path):
+    """Boxes and masks, deviations, published rows, latency, marks, and labels that are much too long."""
+    names = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+    metrics = {f"{part}{name}": 45.0 for part in ("", "mask ") for name in names}
+    common = dict(
+        framework="mask_rcnn",
+        task="instance_segmentation",
+        data=Data(label="coco", classes=COCO_CLASSES, val=Split(images=5000)),
+        protocol=dict(framework="mask_rcnn"),
+        result=Result(metrics=metrics),
+        complexity=Complexity(
+            parameters=dict(backbone=123_450_000), macs=dict(backbone=1234 * 10**9), shape=(800, 1333)
+        ),
+        speed=Speed(latency_ms=1234.5),
+    )
+    for seed in range(2):
+        write_run(f"seed{seed}", seed=seed, **common)
+    for rate in range(40):
+        trunk = Backbone(name="efficientformerv2_s0", arguments=dict(drop_path_rate=rate, a_long_argument=rate))
+        write_run(f"long{rate}", backbone=trunk, status="running", **common)
+    log = compile_latex(render_latex(build_leaderboard([tmp_path])), tmp_path)
+    assert "Overfull" not in log
+    assert "Float too large" not in log
+
+
+@needs_latex
+def test_compiles_within_a_paper_of_two_columns(records, tmp_path):
+    (tmp_path / "leaderboard.tex").write_text(render_latex(build_leaderboard([records])))
+    paper = [
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs}\begin{document}Text.",
+        r"\input{leaderboard}",
+        r"More text.\end{document}",
+    ]
+    compile_latex("\n".join(paper), tmp_path)
+
+
+def test_best_bold_second_underlined_and_only_ranked(records):
+    text = render_latex(build_leaderboard([records]))
+    rows = {line.partition(" &")[0]: line for line in text.splitlines() if line.startswith(("FVNet", "Mobile"))}
+    assert r"\textbf{33.2}" in text
+    assert r"\underline{31.3}" in text
+    assert "textbf" not in rows[r"FVNet-M\,$^{\ast}$"]
+    assert r"$^{\ast}$\,not finished" in text
+
+
+def test_single_row_is_not_the_best_of_anything(write_run, tmp_path):
+    write_run("alone")
+    assert r"\textbf" not in render_latex(build_leaderboard([tmp_path]))
+
+
+def test_all_lines_have_the_columns_of_the_table(records):
+    text = render_latex(build_leaderboard([records]))
+    for tabular in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL):
+        columns = len(re.findall("[lr]", tabular[0]))
+        for line in tabular[1].splitlines():
+            if line.endswith(r"\\"):
+                spans = [int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+                assert line.count("&") + 1 + sum(spans) == columns, line
+
+
+def test_long_tables_go_on(write_run, tmp_path):
+    for index in range(LINES + 3):
+        write_run(f"run{index}", AP=float(index), backbone=Backbone(name=f"trunk{index}"))
+    text = render_latex(build_leaderboard([tmp_path]))
+    assert text.count(r"\begin{table*}") == 2
+    assert text.count("(continued)") == 1
+    assert text.count(r"\textbf") == 1
+
+
+@given(st.text())
+def test_escaped_text_has_no_live_command(text):
+    escaped = escape(text)
+    harmless = re.sub(r"\\(text[a-z]+\{\}|[{}$&#%_])|\$\\(pm|times)\$|\$\^\\circ\$|-\{\}", "", escaped)
+    assert not set(harmless) & set('\\{}$&#%_^~<>|"')
+    assert "--" not in escaped
+    assert "\n" not in escaped

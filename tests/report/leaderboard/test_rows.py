@@ -1,0 +1,159 @@
+import statistics
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvnet_mm.records import Backbone, ClassResult, Result
+from fvnet_mm.records.reading import read_record
+from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
+from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
+
+RECORDS = Path(__file__).with_name("records")
+
+
+def rows_of(folder: Path):
+    collection = collect([folder])
+    groups, conflicts = group_runs(collection.runs)
+    return {name: make_row(name, runs) for name, runs in groups.items()}, [*collection.problems, *conflicts]
+
+
+def only_row(folder: Path):
+    rows, problems = rows_of(folder)
+    (row,) = rows.values()
+    return row, problems
+
+
+def test_seeds_make_mean_and_sample_deviation(write_run, tmp_path):
+    values = {0: 31.0, 1: 32.5, 2: 30.1}
+    for seed, value in values.items():
+        write_run(f"run{seed}", seed=seed, AP=value)
+    row, problems = only_row(tmp_path)
+    assert problems == []
+    assert row.metrics["AP"].mean == pytest.approx(statistics.mean(values.values()), abs=1e-6)
+    assert row.metrics["AP"].std == pytest.approx(statistics.stdev(values.values()), abs=1e-6)
+    assert row.metrics["AP"].n == 3
+    assert "AP_L" not in row.metrics  # undefined in all
+    assert [run.seed for run in row.runs] == [0, 1, 2]
+    assert row.label == "FVNet-T"
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
+def test_mean_and_deviation_of_any_runs(values):
+    """Against the exact arithmetic of the standard library."""
+    example = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    runs = [
+        FoundRun(f"{seed}", Path(f"{seed}/run.json"), example.model_copy(update=dict(seed=seed, result=result)))
+        for seed, value in enumerate(values)
+        for result in [Result(metrics={"AP": value}, per_class=(ClassResult(name="a", metrics={"AP": value}),))]
+    ]
+    row = make_row("row", runs[::-1])
+    assert row.metrics["AP"].mean == pytest.approx(statistics.mean(values), abs=1e-6)
+    assert row.per_class["a"]["AP"] == pytest.approx(statistics.mean(values), abs=1e-6)
+    if len(values) > 1:
+        assert row.metrics["AP"].std == pytest.approx(statistics.stdev(values), abs=1e-6)
+    else:
+        assert row.metrics["AP"].std is None
+    assert row.metrics["AP"].n == len(values)
+
+
+def test_class_that_is_undefined_in_a_run_has_no_mean(write_run, tmp_path):
+    for seed, value in enumerate((10.0, None)):
+        classes = (ClassResult(name="a", metrics={"AP": value}), ClassResult(name="b", metrics={"AP": 20.0 + seed}))
+        write_run(f"run{seed}", seed=seed, result=Result(metrics={"AP": 20.0}, per_class=classes[: 2 - seed]))
+    row, _ = only_row(tmp_path)
+    assert row.per_class == {"a": {"AP": None}, "b": {"AP": None}}
+
+
+def test_one_run_has_no_deviation(write_run, tmp_path):
+    write_run("run", AP=31.0)
+    row, _ = only_row(tmp_path)
+    assert row.metrics["AP"].std is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(protocol=dict(pretraining="plain")),
+        dict(protocol=dict(learning_rate=0.3)),
+        dict(backbone=Backbone(name="fvnet_s", type="FVNet", arguments=dict(arch="t"))),
+        dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=0.1))),
+        dict(origin="imported"),
+    ],
+)
+def test_what_sets_rows_apart(write_run, tmp_path, changes):
+    write_run("a", seed=0)
+    write_run("b", seed=1, **changes)
+    rows, _ = rows_of(tmp_path)
+    assert len(rows) == 2
+
+
+def test_test_of_the_same_checkpoint_counts_once(write_run, tmp_path):
+    write_run("run", AP=31.0, checkpoint_sha256="c" * 64)
+    write_run("run", file="test.json", AP=31.01, checkpoint_sha256="c" * 64, origin="test")
+    row, problems = only_row(tmp_path)
+    assert problems == []
+    assert [run.origin for run in row.runs] == ["train"]
+
+
+def test_test_that_disagrees_is_named(write_run, tmp_path):
+    write_run("run", AP=31.0, checkpoint_sha256="c" * 64)
+    write_run("run", file="test.json", AP=29.0, checkpoint_sha256="c" * 64, origin="test")
+    row, (problem,) = only_row(tmp_path)
+    assert row.metrics["AP"].mean == 31.0
+    assert "test.json: its AP is 29.00" in problem
+
+
+def test_test_of_another_checkpoint_gives_way_to_the_training(write_run, tmp_path):
+    write_run("run", AP=31.0)
+    write_run("elsewhere", file="test.json", AP=25.0, origin="test", checkpoint="epoch_6.pth")
+    row, (problem,) = only_row(tmp_path)
+    assert row.metrics["AP"].mean == 31.0
+    assert "epoch_6.pth" in problem
+
+
+def test_two_records_claiming_a_seed_are_named_and_unused(write_run, tmp_path):
+    write_run("a", seed=0, AP=10.0)
+    write_run("b", seed=0, AP=50.0)
+    write_run("c", seed=1, AP=31.0)
+    row, (problem,) = only_row(tmp_path)
+    assert row.metrics["AP"].mean == 31.0
+    assert "work_dirs/a/run.json, work_dirs/b/run.json: 2 records claim seed 0" in problem
+
+
+def test_unknown_seeds_are_no_claim(write_run, tmp_path):
+    write_run("a", seed=None, AP=30.0)
+    write_run("b", seed=None, AP=32.0)
+    row, problems = only_row(tmp_path)
+    assert problems == []
+    assert row.metrics["AP"].n == 2
+
+
+def test_running_is_marked_and_gives_way_to_finished(write_run, tmp_path):
+    write_run("killed", AP=20.0, status="running")
+    row, _ = only_row(tmp_path)
+    assert "not finished" in row.note
+    write_run("again", AP=31.0)
+    row, problems = only_row(tmp_path)
+    assert problems == []
+    assert (row.metrics["AP"].mean, row.note) == (31.0, None)
+
+
+def test_running_without_evaluation_has_an_empty_row(write_run, tmp_path):
+    write_run("run", status="running", result=None, evaluations=())
+    row, problems = only_row(tmp_path)
+    assert problems == []
+    assert row.metrics == {}
+    assert row.note == "not finished: not evaluated yet"
+
+
+def test_row_does_not_depend_on_seed_or_machine(write_run):
+    first = read_record(write_run("a", seed=0))
+    second = read_record(write_run("b", seed=5, command=("other",)))
+    assert row_id(first) == row_id(second)
+    moved = first.data.model_copy(update=dict(label="elsewhere"))
+    assert row_id(first) == row_id(first.model_copy(update=dict(data=moved)))  # the same fingerprint
+    unknown = first.protocol.model_copy(update=dict(data=None))
+    nameless = first.model_copy(update=dict(protocol=unknown))
+    assert len({row_id(first), row_id(nameless), row_id(nameless.model_copy(update=dict(data=moved)))}) == 3

@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.data.classes import COCO_CLASSES
+from fvnet_mm.records import Backbone, Data, Protocol, Split
+from fvnet_mm.records.reading import read_record
+from fvnet_mm.report.leaderboard.names import TRUNKS
+from fvnet_mm.report.leaderboard.ranking import best_and_second, ranks
+from fvnet_mm.report.leaderboard.tables import build_leaderboard
+from fvnet_mm.report.published import read_published
+
+ROOT = Path(__file__).parents[3]
+COCO = Data(label="coco", classes=COCO_CLASSES, val=Split(images=5000))
+
+
+def test_rows_of_one_protocol_are_ordered_and_ranked(records):
+    table, other = build_leaderboard([records]).tables
+    assert [row.label for row in table.rows] == ["FVNet-S", "FVNet-T", "MobileNetV2", "FVNet-M"]
+    assert ranks(table) == (1, 2, 3, None)  # the last has not finished
+    assert other.framework == "semantic_fpn"
+    assert other.main_metric == "mIoU"
+    assert table.title == "RetinaNet on invented-shapes, 12 epochs, from scratch"
+
+
+def test_every_protocol_has_a_table_with_a_title_of_its_own(write_run, tmp_path):
+    write_run("a")
+    write_run("b", protocol=dict(pretraining="plain"))
+    write_run("c", protocol=dict(effective_batch=99))
+    titles = [table.title for table in build_leaderboard([tmp_path]).tables]
+    assert len(set(titles)) == 3
+    assert any("effective batch 99" in title for title in titles)
+
+
+def test_no_field_of_the_protocol_may_differ_within_a_table(write_run, tmp_path):
+    """Whatever it is: a run that differs in one field is in a table of its own."""
+    example = read_record(write_run("run"))
+    fields = [name for name in Protocol.model_fields if name != "framework"]
+    for name in fields:
+        value = getattr(example.protocol, name)
+        others = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1, str: lambda v: v + "x"}
+        write_run(name, protocol={name: others[type(value)](value)})
+        write_run(f"{name} unknown", protocol={name: None})
+    tables = build_leaderboard([tmp_path]).tables
+    assert len(tables) == 2 * len(fields) + 1
+    for table in tables:
+        (row,) = table.rows
+        protocols = {read_record(tmp_path / run.record).protocol.fingerprint for run in row.runs}
+        assert protocols == {table.protocol.fingerprint}
+    assert len({table.title for table in tables}) == len(tables)
+
+
+def test_published_rows_are_never_ranked(write_run, tmp_path):
+    """Not even if they are the best by far, or slip in among the measured rows."""
+    for name, value in (("fvnet_t", 1.0), ("fvnet_s", 2.0)):
+        write_run(name, AP=value, data=COCO, backbone=Backbone(name=name))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert ranks(table) == (1, 2)
+    assert best_and_second(table, "AP") == ("2.0", "1.0")
+    mixed = table.model_copy(update=dict(rows=(*table.published, *table.rows)))
+    assert ranks(mixed) == (None,) * len(table.published) + (1, 2)
+    assert best_and_second(mixed, "AP") == ("2.0", "1.0")
+
+
+def test_fvnet_has_no_published_results():
+    assert not [result for result in read_published() if "fvnet" in result.backbone.lower()]
+
+
+def test_numbers_of_images(write_run, tmp_path):
+    write_run("a")
+    assert build_leaderboard([tmp_path]).tables[0].images == (40, 10)
+    write_run("b", seed=1, backbone=Backbone(name="fvnet_s"), data=None)
+    unknown = [table for table in build_leaderboard([tmp_path]).tables if table.data == "unknown data"]
+    assert [table.images for table in unknown] == [(None, None)]
+
+
+def test_same_label_is_told_apart(write_run, tmp_path):
+    for rate in (0.0, 0.1):
+        backbone = Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=rate))
+        write_run(f"run{rate}", backbone=backbone)
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert {row.label for row in table.rows} == {"FVNet-T (drop_path_rate=0.0)", "FVNet-T (drop_path_rate=0.1)"}
+
+
+def test_equal_whatever_the_place_and_the_order(records, tmp_path):
+    import shutil
+
+    moved = tmp_path / "elsewhere" / "runs"
+    shutil.copytree(records, moved)
+    assert build_leaderboard([moved]) == build_leaderboard([records])
+    folders = [path for path in sorted(records.iterdir()) if path.is_dir()]
+    assert build_leaderboard(folders[::-1]) == build_leaderboard([records])
+
+
+def test_published_rows_stand_beside_the_real_data_only(write_run, tmp_path):
+    write_run("own")
+    write_run("coco", data=COCO)
+    tables = {table.data: table for table in build_leaderboard([tmp_path]).tables}
+    assert tables["invented-shapes"].published == ()
+    published = tables["COCO 2017"].published
+    means = [row.metrics["AP"].mean for row in published]
+    assert means == sorted(means, reverse=True)
+    assert all(row.source and not row.runs for row in published)
+    assert not any("fvnet" in row.backbone.lower() for row in published)
+    assert build_leaderboard([tmp_path], published=False).tables[0].published == ()
+
+
+def test_published_numbers_as_their_source_has_them(write_run, tmp_path):
+    """PoolFormer-S12 with RetinaNet 1x: the README of its repository."""
+    write_run("coco", data=COCO)
+    (table,) = build_leaderboard([tmp_path]).tables
+    rows = [row for row in table.published if row.backbone == "poolformer_s12"]
+    (row,) = (row for row in rows if "sail-sg/poolformer" in row.source)
+    assert row.metrics["AP"].mean == 36.2
+    (row,) = (row for row in rows if "LSNet" in row.source)
+    assert row.macs_shape == (512, 512)
+    assert "classification network" in row.note
+
+
+@pytest.mark.parametrize("changes", [dict(length=36), dict(length=None), dict(length_unit="step")])
+def test_published_rows_have_the_table_length(write_run, tmp_path, changes):
+    write_run("coco", data=COCO, protocol=changes)
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert table.published == ()
+
+
+def test_every_description_has_a_label():
+    names = {path.stem for path in (ROOT / "configs" / "_base_" / "backbones").glob("*.py")}
+    assert names == set(TRUNKS)
+    assert len(set(TRUNKS.values())) == len(TRUNKS)

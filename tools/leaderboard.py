@@ -1,0 +1,167 @@
+"""Makes the leaderboard of the runs below some folders; imports, compares and repeats runs.
+
+python tools/leaderboard.py work_dirs/
+python tools/leaderboard.py work_dirs/ --check --strict
+python tools/leaderboard.py import old_work_dirs/retinanet_r50
+python tools/leaderboard.py compare work_dirs/retinanet_fvnet_s_coco work_dirs/retinanet_mobilenet_v2_coco
+python tools/leaderboard.py reproduce retinanet-fvnet_s-0123abcd --against work_dirs/again
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fvnet_mm.cli import run_tool
+from fvnet_mm.errors import UserError
+
+COMMANDS = ("build", "import", "compare", "reproduce")
+
+
+class LeaderboardParser(argparse.ArgumentParser):
+    """Takes folders without a command for those of ``build``."""
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        words = list(sys.argv[1:] if args is None else args)
+        if words and words[0] not in (*COMMANDS, "-h", "--help"):
+            words.insert(0, "build")
+        return super().parse_args(words, namespace)
+
+
+def leaderboard_parser() -> argparse.ArgumentParser:
+    """The tool's commands and their flags."""
+    parser = LeaderboardParser(
+        description=__doc__.partition("\n\n")[0],
+        epilog="Folders without a command mean build. COMMAND --help lists the flags of a command.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
+
+    build = commands.add_parser("build", help="write the tables of all records below some folders")
+    build.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="work dirs, or folders of work dirs")
+    build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR", help="(default: leaderboard)")
+    build.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the files are stale")
+    build.add_argument("--strict", action="store_true", help="exit with 1 where a record is not wholly tabulated")
+    build.add_argument("--verify", action="store_true", help="read all predictions, and compare their digests")
+    build.add_argument(
+        "--published", action=argparse.BooleanOptionalAction, default=True, help="published results beside the tables"
+    )
+    build.add_argument("--html", action=argparse.BooleanOptionalAction, default=True, help="the page for a browser")
+    build.add_argument("--figures", action=argparse.BooleanOptionalAction, default=True, help="the drawings for papers")
+
+    import_ = commands.add_parser("import", help="write a record of a stock mmdet, mmseg or mmpretrain work dir")
+    import_.add_argument("folder", type=Path, metavar="DIR", help="work dir with a log and a config")
+    import_.add_argument("--out", type=Path, metavar="FILE", help="record to write (default: DIR/run.json)")
+
+    compare = commands.add_parser("compare", help="difference of two runs or rows, with its interval")
+    for side in ("a", "b"):
+        compare.add_argument(side, metavar=side.upper(), help="work dir, several with commas between them, or a row")
+    compare.add_argument("--resamples", type=_positive, default=10_000, help="of the images (default: 10000)")
+    compare.add_argument("--allow-other-protocol", action="store_true", help="compare runs of different protocols")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="keep the comparison")
+    _add_places(compare)
+
+    reproduce = commands.add_parser("reproduce", help="what it takes to make a row again")
+    reproduce.add_argument("row", metavar="ROW", help="its name, or the beginning of it")
+    reproduce.add_argument("--against", type=Path, metavar="WORK_DIR", help="judge this repetition of the row")
+    reproduce.add_argument("--metric", help="(default: AP, mIoU or top-1)")
+    _add_places(reproduce)
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folders", nargs="+", type=Path, default=[Path("work_dirs")], help="where rows are (default: work_dirs)"
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, metavar="PLACE", help="annotation file or folder of labels, if it was moved"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return value
+
+
+def build(arguments: argparse.Namespace) -> None:
+    from fvnet_mm.report.leaderboard.tables import build_leaderboard
+    from fvnet_mm.report.leaderboard.writing import stale_files, write_leaderboard
+
+    leaderboard = build_leaderboard(arguments.folders, arguments.published, arguments.verify)
+    stale = []
+    if arguments.check:
+        stale = stale_files(leaderboard, arguments.out, arguments.html)
+        print("\n".join(f"{file} is stale" for file in stale) or f"{arguments.out} is up to date")
+    else:
+        written = write_leaderboard(leaderboard, arguments.out, arguments.html, arguments.figures)
+        rows = sum(len(table.rows) for table in leaderboard.tables)
+        print(f"{rows} rows in {len(leaderboard.tables)} tables: {len(written)} files in {arguments.out}")
+    for problem in leaderboard.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if stale or (arguments.strict and leaderboard.problems):
+        sys.exit(1)
+
+
+def import_run(arguments: argparse.Namespace) -> None:
+    from fvnet_mm.records.reading import RECORD, write_record
+    from fvnet_mm.report.importing import import_work_dir
+
+    out = arguments.out or arguments.folder / RECORD
+    if out.exists():
+        raise UserError(f"{out} exists already; --out FILE names another place, or move it away.")
+    write_record(import_work_dir(arguments.folder), out)
+    print(f"wrote {out}")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from fvnet_mm.files import replacing
+    from fvnet_mm.report.leaderboard.reproduce import find_runs
+    from fvnet_mm.report.statistics.compare import Run, compare_seeds
+    from fvnet_mm.report.statistics.comparison import format_comparison
+
+    sides = [find_runs(side, arguments.folders) for side in (arguments.a, arguments.b)]
+    comparison = compare_seeds(
+        *([Run(run.record, run.folder) for run in side] for side in sides),
+        resamples=arguments.resamples,
+        progress=_show_progress if sys.stderr.isatty() else None,
+        allow_other_protocol=arguments.allow_other_protocol,
+        ground_truth=arguments.ground_truth,
+    )
+    print(format_comparison(comparison))
+    if arguments.json is not None:
+        with replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _show_progress(what: str, done: int, total: int) -> None:
+    """Overwrites one line of the terminal, and clears it at the end."""
+    line = f"{done:,} of {total:,}, {what}"[: shutil.get_terminal_size().columns - 1]
+    print(f"\r\033[K{line if done < total else ''}", end="", file=sys.stderr, flush=True)
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    from fvnet_mm.report.leaderboard.reproduce import describe_row, find_row, judge, run_of
+
+    runs = find_row(arguments.row, arguments.folders)
+    print(describe_row(runs))
+    if arguments.against is not None:
+        verdict = judge(runs, run_of(arguments.against), arguments.metric, arguments.ground_truth)
+        print(f"\n{verdict.sentence}")
+        if not verdict.within:
+            sys.exit(1)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Each command imports late, so that --help answers at once."""
+    {"build": build, "import": import_run, "compare": compare, "reproduce": reproduce}[arguments.command](arguments)
+
+
+if __name__ == "__main__":
+    run_tool(main, leaderboard_parser())

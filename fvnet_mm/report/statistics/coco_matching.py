@@ -1,0 +1,191 @@
+"""Detections matched with objects by pycocotools, once; what it finds is kept in a form that can be resampled."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders, is_number
+from fvnet_mm.errors import UserError
+
+AREAS = {"all": "", "small": "_S", "medium": "_M", "large": "_L"}
+"""COCO's ranges of object size, and what a metric's name has at its end for them."""
+
+FALSE, TRUE, IGNORED = range(3)
+"""What becomes of a detection: it counts as an error, it finds an object, or it does not count."""
+
+DETECTIONS = 100
+"""Detections that count of an image and a class, the best ones; pycocotools' default and AP's."""
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """Detections and objects of one class in one range of sizes.
+
+    Attributes:
+        scores: (D,) float64, in the images' order, and from the highest down in an image.
+        images: (D,) index of each detection's image.
+        outcomes: (T, D) uint8 at each IoU threshold: FALSE, TRUE or IGNORED.
+        objects: (N,) objects of each image that count.
+    """
+
+    scores: np.ndarray
+    images: np.ndarray
+    outcomes: np.ndarray
+    objects: np.ndarray
+
+
+@dataclass(frozen=True)
+class CocoMatches:
+    """All that AP depends on.
+
+    Attributes:
+        images: Number of images N, which are in the order of their ids.
+        classes: Names, in the order of the categories' ids.
+        thresholds: Of IoU.
+        areas: For each of :data:`AREAS`, the matches of every class.
+    """
+
+    images: int
+    classes: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    areas: dict[str, tuple[ClassMatches, ...]]
+
+
+def match_detections(
+    truth: CocoDocument,
+    result_file: Path,
+    iou_type: Literal["bbox", "segm"],
+    classes: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CocoMatches:
+    """Match a result file with the objects, as ``COCOeval.evaluate`` does.
+
+    Args:
+        truth: The annotation file.
+        result_file: Boxes or masks in COCO's result format.
+        iou_type: What overlaps: boxes or masks.
+        classes: Names of the categories that count; None for all.
+        progress: Told how many of how many classes are done.
+
+    Raises:
+        UserError: the result file is missing or broken, or has images or categories that ``truth`` lacks, or masks of
+            another size.
+    """
+    detections = _read_detections(result_file, truth, iou_type)
+    categories = [entry for entry in truth.categories if classes is None or entry["name"] in classes]
+    categories.sort(key=lambda entry: entry["id"])
+    # The annotations are copied because pycocotools writes into them.
+    objects = [dict(annotation) for annotation in truth.annotations]
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = _index(truth, objects)
+        found = ground_truth.loadRes(detections) if detections else _index(truth, [])
+        areas: dict[str, list[ClassMatches]] = {area: [] for area in AREAS}
+        for number, category in enumerate(categories, 1):
+            evaluation = COCOeval(ground_truth, found, iou_type)
+            evaluation.params.catIds = [category["id"]]
+            evaluation.params.maxDets = [DETECTIONS]
+            evaluation.evaluate()
+            for area, per_image in zip(evaluation.params.areaRngLbl, _chunks(evaluation), strict=True):
+                areas[area].append(_compact(per_image, len(evaluation.params.iouThrs)))
+            if progress is not None:
+                progress(number, len(categories))
+    return CocoMatches(
+        images=len(truth.images),
+        classes=tuple(category["name"] for category in categories),
+        thresholds=tuple(evaluation.params.iouThrs.tolist()),
+        areas={area: tuple(per_class) for area, per_class in areas.items()},
+    )
+
+
+def _index(truth: CocoDocument, annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {"images": truth.images, "annotations": annotations, "categories": truth.categories, "info": {}}
+    coco.createIndex()
+    return coco
+
+
+def _chunks(evaluation: COCOeval) -> list[list[dict | None]]:
+    """The results of the images, for each range of sizes."""
+    count = len(evaluation.params.imgIds)
+    return [evaluation.evalImgs[start : start + count] for start in range(0, len(evaluation.evalImgs), count)]
+
+
+def _compact(per_image: Sequence[dict | None], thresholds: int) -> ClassMatches:
+    objects = np.zeros(len(per_image))
+    scores, images, outcomes = [np.empty(0)], [np.empty(0, int)], [np.empty((thresholds, 0), np.uint8)]
+    for index, result in enumerate(per_image):
+        if result is None:
+            continue
+        objects[index] = np.count_nonzero(result["gtIgnore"] == 0)
+        scores.append(np.asarray(result["dtScores"], float))
+        images.append(np.full(len(result["dtScores"]), index))
+        # A match is the id of the object, so that pycocotools takes the object 0 for none.
+        matched = np.where(result["dtMatches"] != 0, TRUE, FALSE)
+        outcomes.append(np.where(result["dtIgnore"], IGNORED, matched).astype(np.uint8))
+    return ClassMatches(np.concatenate(scores), np.concatenate(images), np.concatenate(outcomes, axis=1), objects)
+
+
+def _read_detections(path: Path, truth: CocoDocument, iou_type: str) -> list[dict]:
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the predictions {path} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"the predictions {path} are not JSON ({error}); evaluate again.") from error
+    shape = "bbox" if iou_type == "bbox" else "segmentation"
+    if not isinstance(entries, list) or not all(_is_detection(entry, shape) for entry in entries):
+        raise UserError(
+            f"{path} is not a list of objects with image_id, category_id, score and {shape}, as COCO's result files"
+            " are; evaluate again."
+        )
+    for key, known in (("image_id", truth.images), ("category_id", truth.categories)):
+        others = sorted({entry[key] for entry in entries} - {item["id"] for item in known})
+        if others:
+            raise UserError(
+                f"{path} is of another data set than {truth.path}, which lacks its {key} {enumerate_offenders(others)};"
+                " name the annotation file that the predictions were made for."
+            )
+    if iou_type == "segm":
+        _check_masks(path, truth, entries)
+    # pycocotools takes the area of a box beside a mask for the mask's.
+    dropped = {"bbox"} if iou_type == "segm" else {"segmentation"}
+    return [{key: value for key, value in entry.items() if key not in dropped} for entry in entries]
+
+
+def _check_masks(path: Path, truth: CocoDocument, entries: list[dict]) -> None:
+    """pycocotools takes masks of different sizes for such that don't overlap."""
+    without = [annotation["id"] for annotation in truth.annotations if not annotation.get("segmentation")]
+    if without:
+        raise UserError(
+            f"{truth.path} has no masks for the annotations {enumerate_offenders(without)}; name the file with masks."
+        )
+    sizes = {image["id"]: [image["height"], image["width"]] for image in truth.images}
+    for entry in entries:
+        image, size = entry["image_id"], entry["segmentation"]["size"]
+        if size != sizes[image]:
+            raise UserError(
+                f"{path} has a mask of {size} pixels (height, width) in image {image} of {sizes[image]}; evaluate again"
+                " at the images' own size."
+            )
+
+
+def _is_detection(entry: object, shape: str) -> bool:
+    if not isinstance(entry, dict) or not is_number(entry.get("score")):
+        return False
+    if not all(isinstance(entry.get(key), int) for key in ("image_id", "category_id")):
+        return False
+    if shape == "segmentation":
+        mask = entry.get(shape)
+        return isinstance(mask, dict) and isinstance(mask.get("counts"), str) and isinstance(mask.get("size"), list)
+    box = entry.get(shape)
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))

@@ -1,0 +1,160 @@
+"""The bootstrap over images: the same resampled images for two models, and the interval of their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+CONFIDENCE = 0.95
+"""Of every interval."""
+
+_UNDEFINED = 0.01  # share of resamples without a value above which there is no interval
+_BLOCK = 512  # resamples at once: enough to spread numpy's cost of a call
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many resamples are done."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Resamples of a split: as many images as it has, drawn with replacement.
+
+    A resample is the number of times that each image was drawn. Blocks of resamples are drawn when they are asked
+    for, each from a random stream of its own: any number of them takes no memory, and a block is the same whenever
+    and wherever it is drawn.
+
+    Attributes:
+        images: Images in the split.
+        count: Resamples.
+        seed: Of the drawing.
+    """
+
+    images: int
+    count: int = 10_000
+    seed: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // _BLOCK)
+
+    def block(self, index: int) -> np.ndarray:
+        """Return how often each image (row) is in each resample (column) of a block: whole float64 numbers."""
+        size = min(_BLOCK, self.count - index * _BLOCK)
+        drawn = np.random.default_rng([self.seed, index]).integers(self.images, size=(size, self.images))
+        drawn += self.images * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * self.images).reshape(size, self.images)
+        return np.ascontiguousarray(times.T, np.float64)
+
+    @cached_property
+    def most_copies(self) -> int:
+        """The largest number of times that one image is in one resample."""
+        return int(max(self.block(index).max() for index in range(self.blocks)))
+
+
+class Values(NamedTuple):
+    """A model's metrics on B resamples, in percent; NaN where one is not defined.
+
+    Attributes:
+        metrics: Name -> (B,).
+        per_class: (classes, B), of the metric that a class has.
+    """
+
+    metrics: dict[str, np.ndarray]
+    per_class: np.ndarray
+
+
+class Evaluation(Protocol):
+    """The predictions of one model, in a form that gives metrics quickly."""
+
+    def __call__(self, times: np.ndarray) -> Values:
+        """Evaluate resamples: ``times`` is (images, B), how often each image is in each, as float64."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Limits of a 95 % interval."""
+
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether no difference at all is among what the interval allows."""
+        return self.low <= 0 <= self.high
+
+
+def evaluate_once(model: Sequence[Evaluation], images: int) -> Values:
+    """Evaluate the split as it is, every image once; of several runs the mean. Arrays have B = 1."""
+    return _mean_of(model, np.ones((images, 1)))
+
+
+def paired_bootstrap(
+    first: Sequence[Evaluation],
+    second: Sequence[Evaluation],
+    resamples: Resamples,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Values:
+    """Resample images and return ``second`` minus ``first``, each evaluated on the same resampled images.
+
+    Pairing takes out what both share: that some images are hard.
+
+    Args:
+        first: Runs of one model (seeds), of which a resample's metrics are averaged.
+        second: Of the other.
+        resamples: Over the images of both.
+        threads: Blocks evaluated at once; numpy and scipy let go of the interpreter while they compute.
+        progress: Called after each block.
+
+    Returns:
+        Differences in points of percent, B = ``resamples.count``.
+    """
+
+    def differences(index: int) -> Values:
+        times = resamples.block(index)
+        before, after = _mean_of(first, times), _mean_of(second, times)
+        metrics = {name: after.metrics[name] - before.metrics[name] for name in before.metrics}
+        return Values(metrics, after.per_class - before.per_class)
+
+    blocks: list[Values] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for block in pool.map(differences, range(resamples.blocks)):
+            blocks.append(block)
+            if progress is not None:
+                progress(min(len(blocks) * _BLOCK, resamples.count), resamples.count)
+    metrics = {name: np.concatenate([block.metrics[name] for block in blocks]) for name in blocks[0].metrics}
+    return Values(metrics, np.concatenate([block.per_class for block in blocks], axis=1))
+
+
+def interval_of(values: np.ndarray) -> Interval | None:
+    """Return the percentile interval of a bootstrap's values (B,).
+
+    Resamples on which the metric is not defined (a class without an object) are left out. Where those are more than
+    1 %, it rests on fewer than five images, which is too few for an interval, and None is returned: k images of N are
+    all missed with a probability of (1 - k / N)^N, nearly exp(-k), 1.8 % of k = 4.
+    """
+    defined = values[~np.isnan(values)]
+    if len(defined) < (1 - _UNDEFINED) * len(values):
+        return None
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high))
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Average over the first axis what is not NaN; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    total = np.where(defined, values, 0).sum(axis=0)
+    return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def _mean_of(runs: Sequence[Evaluation], times: np.ndarray) -> Values:
+    values = [run(times) for run in runs]
+    metrics = {name: np.mean([run.metrics[name] for run in values], axis=0) for name in values[0].metrics}
+    return Values(metrics, np.mean([run.per_class for run in values], axis=0))

@@ -1,0 +1,163 @@
+"""Whole comparisons of records with generated predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fvnet_mm.records import Protocol, Result
+from fvnet_mm.report.statistics.compare import Run, compare, compare_seeds
+from fvnet_mm.report.statistics.comparison import Comparison, Difference
+
+KINDS = ("coco_boxes", "coco_masks", "label_maps", "classes")
+COCO = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+METRICS = {
+    "coco_boxes": COCO,
+    "coco_masks": (*COCO, *(f"mask {name}" for name in COCO)),
+    "label_maps": ("mIoU", "mAcc", "aAcc"),
+    "classes": ("top-1",),
+}
+PER_CLASS = {
+    "coco_boxes": ("AP",),
+    "coco_masks": ("AP", "mask AP"),
+    "label_maps": ("IoU",),
+    "classes": ("top-1",),
+}
+
+
+def compared(first: list[Run], second: list[Run], **options: object) -> Comparison:
+    return compare_seeds(first, second, **dict(resamples=300) | options)
+
+
+def entries(comparison: Comparison) -> list[Difference]:
+    """Of metrics and classes, those that are defined; large objects there are none."""
+    everything = [*comparison.metrics, *(entry for classes in comparison.per_class.values() for entry in classes)]
+    return [entry for entry in everything if entry.difference is not None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_with_itself(kind: str, make_run):
+    run = make_run(kind)
+    comparison = compare(run.record, run.folder, run.record, run.folder, resamples=300)
+    assert tuple(entry.name for entry in comparison.metrics) == METRICS[kind]
+    assert tuple(comparison.per_class) == PER_CLASS[kind]
+    assert all([entry.name for entry in classes] == ["cat", "dog", "fox"] for classes in comparison.per_class.values())
+    assert comparison.images == 40
+    for entry in entries(comparison):
+        assert entry.difference == entry.interval.low == entry.interval.high == 0
+        assert entry.verdict == "within noise"
+        assert 20 < entry.first == entry.second < 95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_better_model_either_way(kind: str, make_run):
+    worse, better = make_run(kind, "worse", 0.3), make_run(kind, "better", 0.95)
+    forth, back = compared([worse], [better]), compared([better], [worse])
+    assert (forth.first, forth.second) == (back.second, back.first) == ("worse", "better")
+    for one, other in zip(entries(forth), entries(back), strict=True):
+        assert one.verdict == ("within noise" if one.name.endswith("AP_S") and one.interval.low <= 0 else "higher")
+        assert other.verdict == {"higher": "lower", "within noise": "within noise"}[one.verdict]
+        assert one.difference == -other.difference == one.second - one.first
+        assert (one.first, one.second) == (other.second, other.first)
+        assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low))
+        assert one.interval.low < one.difference < one.interval.high
+
+
+def test_a_metric_without_objects_is_undefined(make_run):
+    large = next(entry for entry in compared([make_run("coco_boxes")], [make_run("coco_boxes", "b")]).metrics[5:])
+    assert (large.name, large.verdict) == ("AP_L", "undefined")
+    assert [large.first, large.second, large.difference, large.interval, large.seeds] == [None] * 5
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")
+@pytest.mark.parametrize("kind", ["coco_boxes", "label_maps", "classes"])
+def test_several_seeds(kind: str, make_run):
+    first = [make_run(kind, "worse", 0.5, seed) for seed in range(3)]
+    second = [make_run(kind, "better", 0.9, seed) for seed in range(2)]
+    comparison = compared(first, second)
+    assert comparison.runs == (3, 2)
+    alone = [compared([run], [run]).metrics[0].first for run in (*first, *second)]
+    main = comparison.metrics[0]
+    assert (main.first, main.second) == pytest.approx((np.mean(alone[:3]), np.mean(alone[3:])))
+    assert main.difference == pytest.approx(main.seeds.difference)
+    reference = stats.ttest_ind(alone[3:], alone[:3], equal_var=False)
+    assert main.seeds.p_value == pytest.approx(reference.pvalue)
+    limits = reference.confidence_interval(0.95)
+    assert (main.seeds.interval.low, main.seeds.interval.high) == pytest.approx((limits.low, limits.high))
+    assert main.verdict == ("higher" if min(limits.low, main.interval.low) > 0 else "within noise")
+    assert all(entry.seeds is None for classes in comparison.per_class.values() for entry in classes)
+
+
+def test_seeds_that_disagree_are_noise_whatever_the_images_say(make_run):
+    first = [make_run("label_maps", "a", right, seed) for seed, right in enumerate((0.5, 0.9))]
+    second = [make_run("label_maps", "b", right, seed) for seed, right in enumerate((0.6, 0.99))]
+    main = compared(first, second).metrics[0]
+    assert main.interval.low > 0
+    assert main.seeds.interval.holds_zero
+    assert main.verdict == "within noise"
+
+
+def test_a_single_run_has_no_interval_over_seeds(make_run):
+    runs = [make_run("classes", "a", seed=seed) for seed in range(3)]
+    for first, second in (runs[:1], runs[1:]), (runs[:1], runs[1:2]):
+        seeds = compared(first, second).metrics[0].seeds
+        assert (seeds.interval, seeds.p_value) == (None, None)
+        assert "single run" in seeds.reason
+
+
+def test_same_again(make_run):
+    runs = [make_run("coco_boxes")], [make_run("coco_boxes", "b")]
+    comparison = compared(*runs)
+    assert compared(*runs, threads=1) == comparison
+    other = compared(*runs, seed=1)
+    assert other.metrics[0].difference == comparison.metrics[0].difference
+    assert other.metrics[0].interval != comparison.metrics[0].interval
+
+
+def test_json(make_run):
+    comparison = compared([make_run("coco_boxes")], [make_run("coco_boxes", "b")])
+    content = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert content["metrics"][0]["name"] == "AP"
+    assert content["metrics"][0]["interval"]["low"] == comparison.metrics[0].interval.low
+    assert content["metrics"][5]["difference"] is None
+
+
+def test_progress(make_run):
+    told = []
+    run = make_run("coco_boxes")
+    compared([run], [run], resamples=600, progress=lambda *state: told.append(state))
+    reading = f"reading {run.folder / 'coco_boxes.json'}"
+    classes = [(reading, number, 3) for number in (1, 2, 3)]
+    assert told == [*classes, *classes, ("resampling", 512, 600), ("resampling", 600, 600)]
+
+
+def test_ground_truth_elsewhere(make_run, tmp_path: Path):
+    runs = [make_run("coco_boxes")], [make_run("coco_boxes", "b")]
+    expected = compared(*runs)
+    moved = make_run.annotations.rename(tmp_path / "moved.json")
+    assert compared(*runs, ground_truth=moved) == expected
+
+
+def test_notes(make_run):
+    known = dict.fromkeys(("learning_rate", "weight_decay", "gradient_clip"), 1.0)
+    run = make_run("classes", protocol=Protocol(framework="some", **known))
+    other = make_run("classes", "b", protocol=Protocol(framework="some", **known | dict(weight_decay=2.0)))
+    notes = compared([run], [other], allow_other_protocol=True).notes
+    assert f"{other.name} is of another protocol than {run.name}: weight decay 1.0 and 2.0" in notes
+    assert any("what their records do not say: data, model, optimizer" in note for note in notes)
+    again = make_run("classes", "c", protocol=run.record.protocol)
+    twice = compared([run], [again, again]).notes
+    assert "several runs of c have one seed, so that their spread may be too small" in twice
+
+
+def test_a_record_unlike_its_predictions(make_run):
+    run = make_run("label_maps")
+    honest = compared([run], [run])
+    kept = run.record.result.predictions
+    stated = {"mIoU": honest.metrics[0].first + 1, "aAcc": honest.metrics[2].first, "mAcc": None}
+    lying = Run(run.record.model_copy(update=dict(result=Result(metrics=stated, predictions=kept))), run.folder)
+    notes = set(compared([run], [lying]).notes) - set(honest.notes)
+    assert len(notes) == 1
+    assert f"says mIoU {stated['mIoU']:.2f}, its predictions give {honest.metrics[0].first:.2f}" in notes.pop()

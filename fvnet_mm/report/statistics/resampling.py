@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import get_context
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ CONFIDENCE = 0.95
 
 _UNDEFINED = 0.01  # share of resamples without a value above which there is no interval
 _BLOCK = 512  # resamples at once: enough to spread numpy's cost of a call
+_WORTH_PROCESSES = 5_000_000  # draws of an image; starting processes takes as long as some millions
 
 Progress = Callable[[int, int], None]
 """Told how many of how many resamples are done."""
@@ -98,7 +100,7 @@ def paired_bootstrap(
     first: Sequence[Evaluation],
     second: Sequence[Evaluation],
     resamples: Resamples,
-    threads: int = 2,
+    workers: int = 2,
     progress: Progress | None = None,
 ) -> Values:
     """Resample images and return ``second`` minus ``first``, each evaluated on the same resampled images.
@@ -109,21 +111,47 @@ def paired_bootstrap(
         first: Runs of one model (seeds), of which a resample's metrics are averaged.
         second: Of the other.
         resamples: Over the images of both.
-        threads: Blocks evaluated at once; numpy and scipy let go of the interpreter while they compute.
+        workers: Blocks evaluated at once: in processes where it is worth their start, since evaluations are many
+            short calls that threads would wait for each other to make, in threads otherwise. The result is the same.
         progress: Called after each block.
 
     Returns:
         Differences in points of percent, B = ``resamples.count``.
     """
+    models = (first, second, resamples)
+    if workers > 1 and resamples.images * resamples.count >= _WORTH_PROCESSES:
+        context = get_context("spawn")  # a fork would take locks of other threads along
+        pool = ProcessPoolExecutor(workers, context, initializer=_Worker.receive, initargs=models)
+        return _collect(pool, _Worker.differences, resamples, progress)
+    return _collect(ThreadPoolExecutor(workers), partial(_differences, *models), resamples, progress)
 
-    def differences(index: int) -> Values:
-        times = resamples.block(index)
-        before, after = _mean_of(first, times), _mean_of(second, times)
-        metrics = {name: after.metrics[name] - before.metrics[name] for name in before.metrics}
-        return Values(metrics, after.per_class - before.per_class)
 
+class _Worker:
+    """What a process was given when it started."""
+
+    models: tuple[Sequence[Evaluation], Sequence[Evaluation], Resamples]
+
+    @classmethod
+    def receive(cls, *models: object) -> None:
+        cls.models = models
+
+    @classmethod
+    def differences(cls, index: int) -> Values:
+        return _differences(*cls.models, index)
+
+
+def _differences(first: Sequence[Evaluation], second: Sequence[Evaluation], resamples: Resamples, index: int) -> Values:
+    times = resamples.block(index)
+    before, after = _mean_of(first, times), _mean_of(second, times)
+    metrics = {name: after.metrics[name] - before.metrics[name] for name in before.metrics}
+    return Values(metrics, after.per_class - before.per_class)
+
+
+def _collect(
+    pool: Executor, differences: Callable[[int], Values], resamples: Resamples, progress: Progress | None
+) -> Values:
     blocks: list[Values] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with pool:
         for block in pool.map(differences, range(resamples.blocks)):
             blocks.append(block)
             if progress is not None:

@@ -110,7 +110,7 @@ def test_a_single_run_has_no_interval_over_seeds(make_run):
 def test_same_again(make_run):
     runs = [make_run("coco_boxes")], [make_run("coco_boxes", "b")]
     comparison = compared(*runs)
-    assert compared(*runs, threads=1) == comparison
+    assert compared(*runs, workers=1) == comparison
     other = compared(*runs, seed=1)
     assert other.metrics[0].difference == comparison.metrics[0].difference
     assert other.metrics[0].interval != comparison.metrics[0].interval

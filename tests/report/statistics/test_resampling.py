@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fvnet_mm.report.statistics import resampling
+from fvnet_mm.report.statistics.accuracy_bootstrap import AccuracyEvaluation
 from fvnet_mm.report.statistics.resampling import (
     Resamples,
     Values,
@@ -58,12 +60,13 @@ def test_differences_are_those_of_each_resample():
     assert told == [(512, 700), (700, 700)]
 
 
-def test_threads_change_nothing():
-    values = np.random.default_rng(1).normal(size=(2, 2, 50))
-    one, four = (
-        paired_bootstrap([Means(values[0])], [Means(values[1])], Resamples(50, 3000), threads) for threads in (1, 4)
-    )
-    np.testing.assert_array_equal(one.per_class, four.per_class)
+@pytest.mark.parametrize("worth_processes", [0, 10**9])
+def test_workers_change_nothing(worth_processes, monkeypatch):
+    monkeypatch.setattr(resampling, "_WORTH_PROCESSES", worth_processes)
+    labels, *predictions = np.random.default_rng(1).integers(3, size=(3, 50))
+    models = [[AccuracyEvaluation(labels, predicted, 3)] for predicted in predictions]
+    one, two = (paired_bootstrap(*models, Resamples(50, 3000), workers) for workers in (1, 2))
+    np.testing.assert_array_equal(one.per_class, two.per_class)
 
 
 def test_several_runs_are_averaged():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from fvnet_mm.data.coco_document import is_number
 from fvnet_mm.engine.prediction_metric import ClassPrediction
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.palette import GREEN, QUIET, VERMILION
+from fvnet_mm.report.saved_predictions import read_json
 from fvnet_mm.report.sheet import (
     CAPTION,
     CAPTION_HEIGHT,
@@ -71,12 +71,7 @@ def draw_classification_sheet(
 
 
 def _read_predictions(path: Path, class_count: int) -> list[ClassPrediction]:
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the predictions {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"the predictions {path} are not JSON ({error}); evaluate again.") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not all(map(_is_prediction, entries)):
         raise UserError(f"{path} is not a list of objects with file, label, prediction and score; evaluate again.")
     if not entries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fvnet_mm.data.coco_document import CocoDocument, CocoImage, is_number, read
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.masks import Rle, area, as_rle, encode, lay_over
 from fvnet_mm.report.palette import COLOURS
+from fvnet_mm.report.saved_predictions import read_json
 from fvnet_mm.report.sheet import (
     LABEL,
     LegendEntry,
@@ -106,12 +106,7 @@ def draw_contact_sheet(
 
 def _read_predictions(path: Path, document: CocoDocument, masks: bool) -> dict[int, list[_Box]]:
     """The detections by image, best first."""
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the predictions {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"the predictions {path} are not JSON ({error}); evaluate again.") from error
+    entries = read_json(path)
     images = {image["id"] for image in document.images}
     categories = {category["id"] for category in document.categories}
     found: dict[int, list[_Box]] = defaultdict(list)

@@ -12,6 +12,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.palette import INK, class_colours
+from fvnet_mm.report.saved_predictions import read_label_map
 from fvnet_mm.report.sheet import (
     LABEL,
     LegendEntry,
@@ -106,9 +107,9 @@ class _Example:
     def __init__(self, files: SegmentedImage, class_count: int) -> None:
         self.name = Path(files.image).name
         self.picture = open_picture(files.image)
-        self.labels = _read_classes(files.labels, "labels", class_count, NOT_LABELLED)
+        self.labels = read_label_map(files.labels, "labels", class_count, NOT_LABELLED)
         self.labels[np.isin(self.labels, NOT_LABELLED)] = 0
-        self.prediction = _read_classes(files.prediction, "prediction", class_count, ())
+        self.prediction = read_label_map(files.prediction, "prediction", class_count, ())
         for file, classes in ((files.labels, self.labels), (files.prediction, self.prediction)):
             if classes.shape[::-1] != self.picture.size:
                 height, width = classes.shape
@@ -133,25 +134,6 @@ class _Example:
         """Percentage of the labelled pixels that are right; None without any."""
         labelled = int(self.is_labelled.sum())
         return 100 * (1 - int(self.is_wrong.sum()) / labelled) if labelled else None
-
-
-def _read_classes(file: Path, what: str, class_count: int, others: Sequence[int]) -> np.ndarray:
-    """Read an image of class numbers as (H, W) uint8."""
-    try:
-        with Image.open(file) as opened:
-            values = np.array(opened)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"the {what} {file} can't be read: {error}.") from error
-    if values.ndim != 2:
-        raise UserError(f"{file} is a coloured image; {what} files are greyscale, a class number in every pixel.")
-    found = np.unique(values)
-    wrong = found[((found < 1) | (found > class_count)) & ~np.isin(found, others)]
-    if len(wrong):
-        raise UserError(
-            f"{file} has the value {wrong[0]}, but the {class_count} classes are numbered 1 to {class_count}; name the"
-            " class list that the file was made with, and keep reduce_zero_label=True."
-        )
-    return values.astype(np.uint8)
 
 
 def _draw_row(example: _Example, colours: Sequence[str], classes: Sequence[str]) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy import sparse
 
 from fvnet_mm.data.coco_document import enumerate_offenders
 from fvnet_mm.errors import UserError
+from fvnet_mm.report.saved_predictions import read_json
 from fvnet_mm.report.statistics.resampling import Values
 
 
@@ -42,12 +42,7 @@ def read_classes(path: Path, classes: int) -> dict[str, tuple[int, int]]:
     Raises:
         UserError: the file is missing or not what ``SavedPredictions`` writes.
     """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the predictions {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"the predictions {path} are not JSON ({error}); evaluate again.") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries or not all(map(_is_prediction, entries)):
         raise UserError(f"{path} is not a list of objects with file, label and prediction; evaluate again.")
     found = {entry["file"]: (entry["label"], entry["prediction"]) for entry in entries}

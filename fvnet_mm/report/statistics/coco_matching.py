@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders, is_number
 from fvnet_mm.errors import UserError
+from fvnet_mm.report.saved_predictions import read_json
 
 AREAS = {"all": "", "small": "_S", "medium": "_M", "large": "_L"}
 """COCO's ranges of object size, and what a metric's name has at its end for them."""
@@ -136,12 +136,7 @@ def _compact(per_image: Sequence[dict | None], thresholds: int) -> ClassMatches:
 
 
 def _read_detections(path: Path, truth: CocoDocument, iou_type: str) -> list[dict]:
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the predictions {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"the predictions {path} are not JSON ({error}); evaluate again.") from error
+    entries = read_json(path)
     shape = "bbox" if iou_type == "bbox" else "segmentation"
     if not isinstance(entries, list) or not all(_is_detection(entry, shape) for entry in entries):
         raise UserError(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fvnet_mm.data.coco_document import enumerate_offenders
 from fvnet_mm.errors import UserError
+from fvnet_mm.report.saved_predictions import read_label_map
 from fvnet_mm.report.statistics.resampling import Values, mean_of_defined
 
 NOT_LABELLED = (0, 255)
@@ -64,7 +64,8 @@ def measure_areas(
         )
     areas = np.zeros((3, classes, len(predictions)))
     for number, name in enumerate(predictions):
-        labels, found = _read(truth[name], classes, NOT_LABELLED), _read(predictions[name], classes, ())
+        labels = read_label_map(truth[name], "label map", classes, NOT_LABELLED)
+        found = read_label_map(predictions[name], "prediction", classes)
         if labels.shape != found.shape:
             raise UserError(
                 f"{predictions[name]} is {found.shape[1]} x {found.shape[0]} pixels large, its labels {truth[name]}"
@@ -77,24 +78,6 @@ def measure_areas(
         if progress is not None:
             progress(number + 1, len(predictions))
     return ClassAreas(tuple(predictions), *areas)
-
-
-def _read(path: Path, classes: int, others: tuple[int, ...]) -> np.ndarray:
-    try:
-        with Image.open(path) as opened:
-            values = np.array(opened)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"the label map {path} can't be read: {error}.") from error
-    if values.ndim != 2:
-        raise UserError(f"{path} is a coloured image; label maps are greyscale, a class number in every pixel.")
-    occurring = np.unique(values)
-    wrong = occurring[((occurring < 1) | (occurring > classes)) & ~np.isin(occurring, others)]
-    if len(wrong):
-        raise UserError(
-            f"{path} has the value {wrong[0]}, but the {classes} classes are numbered 1 to {classes}; name the class"
-            " list that the file was made with."
-        )
-    return values
 
 
 class SegmentationEvaluation:

@@ -129,6 +129,18 @@ def scale_images(cfg: Config, size: tuple[int, int]) -> None:
         preprocessor.size = (height, width)
 
 
+def shorten_epochs(cfg: Config, epochs: int, iterations: int, batch_size: int) -> None:
+    """Makes a schedule of a few short epochs: a warm-up over the first, a cosine over the others, two evaluations."""
+    cfg.train_dataloader.batch_size = cfg.val_dataloader.batch_size = batch_size
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=batch_size)
+    cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval = epochs, epochs // 2
+    cfg.param_scheduler = [
+        dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
+        dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=epochs, convert_to_iter_based=True),
+    ]
+    cfg.default_hooks.logger.interval = iterations // 2
+
+
 def set_num_classes(model: ConfigDict, count: int) -> None:
     """Sets ``num_classes`` wherever the heads of a model config have it; the backbone's own is left alone."""
     for key, value in model.items():

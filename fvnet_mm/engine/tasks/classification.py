@@ -19,6 +19,7 @@ from fvnet_mm.engine.tasks.base import (
     refuse_bad,
     scale_images,
     set_num_classes,
+    shorten_epochs,
 )
 from fvnet_mm.errors import UserError
 
@@ -105,19 +106,9 @@ class Classification(Task):
         """No mixing of images and a low rate of change: hundreds of steps, not hundreds of thousands."""
         cfg.model.train_cfg = dict()
         scale_images(cfg, IMAGE_SIZE)
-        iterations = self.demo_images[0] // BATCH
-        cfg.train_dataloader.batch_size = BATCH
-        cfg.val_dataloader.batch_size = BATCH
-        cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
-        cfg.train_cfg.max_epochs = EPOCHS
-        cfg.train_cfg.val_interval = EPOCHS // 2
+        shorten_epochs(cfg, EPOCHS, self.demo_images[0] // BATCH, BATCH)
         cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
         cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
-        cfg.param_scheduler = [
-            dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
-            dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=EPOCHS, convert_to_iter_based=True),
-        ]
-        cfg.default_hooks.logger.interval = iterations // 2
 
     def keep_predictions(self, cfg: Config, place: Path) -> None:
         for key in ("val", "test"):

@@ -20,6 +20,7 @@ from fvnet_mm.engine.tasks.base import (
     refuse_bad,
     scale_images,
     set_num_classes,
+    shorten_epochs,
 )
 from fvnet_mm.errors import UserError
 
@@ -128,19 +129,9 @@ class Detection(Task):
         thousands from ImageNet's.
         """
         scale_images(cfg, IMAGE_SIZE)
-        iterations = self.demo_images[0] // BATCH
-        cfg.train_dataloader.batch_size = BATCH
-        cfg.val_dataloader.batch_size = BATCH
-        cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
-        cfg.train_cfg.max_epochs = EPOCHS
-        cfg.train_cfg.val_interval = EPOCHS // 2
+        shorten_epochs(cfg, EPOCHS, self.demo_images[0] // BATCH, BATCH)
         cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
         cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
-        cfg.param_scheduler = [
-            dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
-            dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=EPOCHS, convert_to_iter_based=True),
-        ]
-        cfg.default_hooks.logger.interval = iterations // 2
         if "roi_head" in cfg.model:  # a second stage, for a thousand regions where an image has five objects
             cfg.model.train_cfg.rpn_proposal.max_per_img = cfg.model.test_cfg.rpn.max_per_img = PROPOSALS
             cfg.model.train_cfg.rcnn.sampler.num = PROPOSALS

@@ -102,6 +102,10 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     os.environ.setdefault("LOCAL_RANK", str(getattr(arguments, "local_rank", 0)))
     try:
         main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except UserError as error:
         sys.exit(_complain(str(error)))
     except KeyboardInterrupt:

@@ -8,10 +8,11 @@ python tools/leaderboard.py reproduce retinanet-fvnet_s-0123abcd --against work_
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fvnet_mm.cli import run_tool
@@ -61,7 +62,9 @@ def leaderboard_parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="difference of two runs or rows, with its interval")
     for side in ("a", "b"):
         compare.add_argument(side, metavar=side.upper(), help="work dir, several with commas between them, or a row")
-    compare.add_argument("--resamples", type=_positive, default=10_000, help="of the images (default: 10000)")
+    compare.add_argument(
+        "--resamples", type=_resamples, default=10_000, metavar="N", help="of the images (default: 10000)"
+    )
     compare.add_argument("--allow-other-protocol", action="store_true", help="compare runs of different protocols")
     compare.add_argument("--json", type=Path, metavar="FILE", help="keep the comparison")
     _add_places(compare)
@@ -83,11 +86,10 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
-    return value
+def _resamples(text: str) -> int:
+    if not text.isdecimal() or int(text) < 100:
+        raise argparse.ArgumentTypeError(f"a 95 % interval takes 100 resamples or more, not {text!r}")
+    return int(text)
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -109,6 +111,14 @@ def build(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+
+
 def import_run(arguments: argparse.Namespace) -> None:
     from fvnet_mm.records.reading import RECORD, write_record
     from fvnet_mm.report.importing import import_work_dir
@@ -116,7 +126,9 @@ def import_run(arguments: argparse.Namespace) -> None:
     out = arguments.out or arguments.folder / RECORD
     if out.exists():
         raise UserError(f"{out} exists already; --out FILE names another place, or move it away.")
-    write_record(import_work_dir(arguments.folder), out)
+    record = import_work_dir(arguments.folder)
+    with _writing(out):
+        write_record(record, out)
     print(f"wrote {out}")
 
 
@@ -136,7 +148,7 @@ def compare(arguments: argparse.Namespace) -> None:
     )
     print(format_comparison(comparison))
     if arguments.json is not None:
-        with replacing(arguments.json) as temporary:
+        with _writing(arguments.json), replacing(arguments.json) as temporary:
             temporary.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -149,10 +161,11 @@ def _show_progress(what: str, done: int, total: int) -> None:
 def reproduce(arguments: argparse.Namespace) -> None:
     from fvnet_mm.report.leaderboard.reproduce import describe_row, find_row, judge, run_of
 
-    runs = find_row(arguments.row, arguments.folders)
+    again = run_of(arguments.against) if arguments.against is not None else None
+    runs = find_row(arguments.row, arguments.folders, again)
     print(describe_row(runs))
-    if arguments.against is not None:
-        verdict = judge(runs, run_of(arguments.against), arguments.metric, arguments.ground_truth)
+    if again is not None:
+        verdict = judge(runs, again, arguments.metric, arguments.ground_truth)
         print(f"\n{verdict.sentence}")
         if not verdict.within:
             sys.exit(1)

@@ -19,7 +19,7 @@ _FRAMEWORKS = {
 
 _TASKS: dict[str, Task] = {"mmseg": "semantic_segmentation", "mmpretrain": "classification"}
 
-_READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys")
+_READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys", "checkpoint")
 """Arguments that say how files are read or what is handed on, not what comes out."""
 
 _OF_OTHERS = ("in_channels", "num_classes", "init_cfg", "mean", "std")
@@ -63,7 +63,7 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
     scaled = bool((cfg.get("auto_scale_lr") or {}).get("enable")) and bool(base)
     rate = optimizer.get("lr")
     if scaled:  # as mmengine does, which knows of no accumulation
-        rate = rate * per_device * world_size / base if world_size else None
+        rate = rate * (per_device * world_size) / base if world_size else None
     loop = cfg["train_cfg"]
     epochs, iterations = loop.get("max_epochs"), loop.get("max_iters")
     clip = wrapper.get("clip_grad") or {"max_norm": 0}

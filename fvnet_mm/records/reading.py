@@ -39,7 +39,7 @@ def read_record(path: Path) -> RunRecord:
         raise UserError(f"the run record {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         cut = "EOF" in str(error)
-        advice = "the file is cut short; copy it again, or test the checkpoint again" if cut else "is it a run record?"
+        advice = "the file is cut short; copy it again, or test the checkpoint again" if cut else "it is no run record"
         raise UserError(f"{path} is not JSON ({error}): {advice}.") from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise UserError(f"{path} is no run record: it has no schema_version.")

@@ -1,12 +1,11 @@
 """The run records below folders, each read once, and in one sentence each what could not be taken.
 
-A run's name is the path of its record below the folder that is tabulated, so that what is written does not depend on
-where that folder lies.
+A run's name is the path of its record below the folder that is tabulated, of several behind that folder's own name, so
+that what is written does not depend on where they lie.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,6 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
     Raises:
         UserError: A folder does not exist, or there is no record in any of them.
     """
-    root = tabulated_root(folders)
     files = _files(folders)
     if not files:
         raise UserError(
@@ -65,8 +63,7 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
         )
     verifier = Verifier(thorough=verify)
     runs, problems = [], []
-    for file in files:
-        name = file.relative_to(root).as_posix()
+    for file, name in files.items():
         try:
             run = FoundRun(name, file, _without_confusion(read_record(file)))
             usable, complaints = verifier.check(run.record, run.folder)
@@ -82,25 +79,33 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
     return Collection(tuple(kept), tuple(sorted(problems + conflicts)))
 
 
-def tabulated_root(folders: Sequence[Path]) -> Path:
-    """The folder below which runs are named: the one that is tabulated, or what several have in common.
+def _files(folders: Sequence[Path]) -> dict[Path, str]:
+    """The records below some folders and their names, each once, under the first of the names that links give it."""
+    names: dict[Path, str] = {}
+    for folder, label in _labels(folders).items():
+        for file in find_records(folder):
+            names[file] = (label / file.relative_to(folder)).as_posix()
+    first: dict[Path, Path] = {}
+    for file in sorted(names, key=names.__getitem__):
+        first.setdefault(file.resolve(), file)
+    return {file: names[file] for file in first.values()}
 
-    Raises:
-        UserError: A folder does not exist.
-    """
+
+def _labels(folders: Sequence[Path]) -> dict[Path, Path]:
+    """Folders that lie in no other, and what stands before the names of their runs: as much as tells them apart."""
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; name work dirs, or a folder that holds them.")
-    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    resolved = {folder.resolve() for folder in folders}
+    outer = sorted(folder for folder in resolved if resolved.isdisjoint(folder.parents))
+    length = int(len(outer) > 1)
+    while len({*(labels := {folder: _last(folder, length) for folder in outer}).values()}) < len(outer):
+        length += 1
+    return labels
 
 
-def _files(folders: Sequence[Path]) -> list[Path]:
-    """The records below some folders, each once, under the first of the names that links give it."""
-    found = sorted(file for folder in folders for file in find_records(folder.resolve()))
-    first: dict[Path, Path] = {}
-    for file in found:
-        first.setdefault(file.resolve(), file)
-    return sorted(first.values())
+def _last(folder: Path, length: int) -> Path:
+    return Path(*folder.parts[max(len(folder.parts) - length, 0) :])
 
 
 def _problem(name: str, file: Path, error: UserError) -> str:

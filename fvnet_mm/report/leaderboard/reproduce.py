@@ -28,17 +28,20 @@ class Verdict:
     sentence: str
 
 
-def find_row(name: str, folders: Sequence[Path]) -> list[FoundRun]:
+def find_row(name: str, folders: Sequence[Path], again: FoundRun | None = None) -> list[FoundRun]:
     """The runs behind a row, found again in the folders that were tabulated.
 
     Args:
         name: Id of the row, or the beginning of it that only one row has.
         folders: Work dirs, or folders that hold them.
+        again: A repetition of the row, which is none of its runs although it may lie among them.
 
     Raises:
         UserError: No row, or more than one, is called so.
     """
-    groups, _ = group_runs(collect(folders).runs)
+    groups, conflicts = group_runs(
+        run for run in collect(folders).runs if again is None or run.file.resolve() != again.file
+    )
     matches = [name] if name in groups else sorted(row for row in groups if row.startswith(name))
     if len(matches) == 1:
         return sorted(groups[matches[0]], key=lambda run: (run.record.seed or 0, run.name))
@@ -47,6 +50,10 @@ def find_row(name: str, folders: Sequence[Path]) -> list[FoundRun]:
         raise UserError(f"{name} is a published row, which has no runs; the leaderboard names its source.")
     if matches:
         raise UserError(f"{len(matches)} rows below {places} begin with {name!r}: {', '.join(matches)}; name one.")
+    if told := next((conflict for conflict in conflicts if f" of {name}" in conflict), None):
+        raise UserError(told)
+    if again is not None and row_id(again.record).startswith(name):
+        raise UserError(f"{again.name} is the only run of its row below {places}; name the work dir of another run.")
     raise UserError(
         f"no row below {places} is called {name!r}; the column 'Row' of leaderboard.md has their names: "
         f"{', '.join(sorted(groups)) or 'none'}."
@@ -77,7 +84,9 @@ def run_of(place: Path) -> FoundRun:
     """
     file = place
     if place.is_dir():
-        file = next((place / name for name in (RECORD, TEST_RECORD) if (place / name).exists()), place / RECORD)
+        file = next((place / name for name in (RECORD, TEST_RECORD) if (place / name).is_file()), None)
+        if file is None:
+            raise UserError(f"{place} holds no {RECORD}; name the work dir of a run, or a row.")
     return FoundRun(file.as_posix(), file.resolve(), read_record(file))
 
 
@@ -159,14 +168,16 @@ def judge(
         ground_truth: Annotation file or folder of label maps, where it is no longer where the records say.
 
     Raises:
-        UserError: The repetition is of another row, one of them has no result, or there is one run behind the row and
-            predictions or ground truth are missing.
+        UserError: The repetition is of another row, one of them has not finished or has no result, or there is one
+            run behind the row and predictions or ground truth are missing.
     """
     first = runs[0].record
     metric = metric or MAIN_METRICS[first.task]
     _check_same(first, again)
     if any(run.file == again.file for run in runs):
         raise UserError(f"{again.name} is one of the runs behind the row; name the work dir of another run.")
+    if waiting := next((run for run in (*runs, again) if run.record.status != "finished"), None):
+        raise UserError(f"{waiting.name} has not finished, so it says nothing of the whole training; resume it first.")
     values = [_value(run, metric) for run in runs]
     value = _value(again, metric)
     if len(values) > 1:

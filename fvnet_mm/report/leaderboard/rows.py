@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from fvnet_mm.records import RunRecord, Speed
@@ -47,6 +48,8 @@ def row_id(record: RunRecord) -> str:
         json.dumps(record.backbone.arguments, sort_keys=True, default=str),
         record.config.name,
         record.origin == "imported",
+        # Nothing says that checkpoints from elsewhere are seeds of one training.
+        *([record.checkpoint_sha256] if record.origin == "test" and record.seed is None else []),
     ]
     digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
     return f"{record.framework}-{record.backbone.name}-{digest}"
@@ -139,8 +142,9 @@ def _one_run_a_seed(runs: list[FoundRun]) -> tuple[list[FoundRun], list[str]]:
 
 
 def _other_checkpoint(test: FoundRun, training: FoundRun) -> str:
+    checkpoint = Path(test.record.checkpoint or "unknown").name
     return (
-        f"{test.name}: is of another checkpoint ({test.record.checkpoint}) of the config and seed of {training.name}, "
+        f"{test.name}: is of another checkpoint ({checkpoint}) of the config and seed of {training.name}, "
         "whose last weights are tabulated."
     )
 

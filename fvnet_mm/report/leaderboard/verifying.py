@@ -84,8 +84,10 @@ def _result_images(file: Path, head: int | None) -> set[object]:
 def _annotated_images(file: Path) -> frozenset[object]:
     try:
         return frozenset(image["id"] for image in json.loads(file.read_bytes())["images"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"its ground truth {file.name} cannot be read: {type(error).__name__}: {error}.") from error
+    except OSError as error:
+        raise UserError(f"its ground truth {file.name} cannot be read: {error.strerror}.") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"its ground truth {file.name} is no annotation file of COCO: {error!r}.") from error
 
 
 def _files_of(folder: Path, at_most: int | None) -> set[str]:

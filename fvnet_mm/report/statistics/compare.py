@@ -115,8 +115,10 @@ def _difference(
 
 
 def _names(first: Sequence[Run], second: Sequence[Run]) -> tuple[str, str]:
-    names = first[0].record.config.name, second[0].record.config.name
-    return names if names[0] != names[1] else (first[0].name, second[0].name)
+    configs = [side[0].record.config.name for side in (first, second)]
+    works = [f"{side[0].record.config.name} in {side[0].folder.name}" for side in (first, second)]
+    names = next((names for names in (configs, works) if names[0] != names[1]), (first[0].name, second[0].name))
+    return tuple(names)
 
 
 def _shared_seeds(model: Sequence[Run]) -> list[str]:

@@ -80,7 +80,8 @@ def check_comparable(runs: Sequence[Run], allow_other_protocol: bool) -> list[st
             f"{_listed(run.name for run in runs)} were evaluated on different validation data (the fingerprints in"
             " their records differ); compare runs on the same data."
         )
-    notes = [note for run in runs[1:] for note in _differences_of_protocol(reference, run, allow_other_protocol)]
+    notes = [_unfinished(run) for run in runs if run.record.status != "finished"]
+    notes += [note for run in runs[1:] for note in _differences_of_protocol(reference, run, allow_other_protocol)]
     fields = reference.record.protocol.model_dump()
     unknown = [_in_words(field) for field, value in fields.items() if value is None]
     if unknown:
@@ -110,7 +111,7 @@ def find_ground_truth(runs: Sequence[Run], kind: str, given: Path | None = None)
     if not existing:
         raise UserError(
             f"the ground truth of {runs[0].name} is not where its record says"
-            f" ({_listed(sorted(places)) or 'nowhere'}); name where it is now."
+            f" ({_listed(sorted(places)) or 'nowhere'}); name where it is now with --ground-truth."
         )
     fingerprints = _fingerprints(runs)
     if None in fingerprints and (len(existing) < len(places) or len({sha256_of(place) for place in existing}) > 1):
@@ -128,6 +129,12 @@ def find_ground_truth(runs: Sequence[Run], kind: str, given: Path | None = None)
         f"{_listed(existing)} is not the annotation file that {runs[0].name} was evaluated with (their SHA-256 differ);"
         " name the right one, or evaluate again."
     )
+
+
+def _unfinished(run: Run) -> str:
+    length, last = run.record.protocol.length, run.record.evaluations[-1:]
+    seen = f": its predictions are those after {run.record.unit} {last[0].step}" if last else ""
+    return f"{run.name} has not finished{seen}{f' of {length}' if seen and length is not None else ''}"
 
 
 def _fingerprints(runs: Sequence[Run]) -> set[str | None]:

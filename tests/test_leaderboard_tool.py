@@ -192,3 +192,19 @@ def test_compare_and_reproduce(start: Start, work_dirs: Path) -> None:
     done = start("reproduce", row, "--against", "again", "--ground-truth", "work_dirs/truth.json")
     assert done.returncode == 1
     assert "outside the noise" in done.stdout
+
+
+def test_a_reader_that_leaves_early(work_dirs: Path, tmp_path: Path) -> None:
+    """As in ``leaderboard.py compare ... | head``: no traceback."""
+    row = json.loads((EXPECTED / "leaderboard.json").read_text())["tables"][0]["rows"][0]["id"]
+    script = f"{sys.executable} {TOOL} reproduce {row} --folders work_dirs | true"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Error" not in done.stderr
+
+
+def test_places_that_cannot_be_written(start: Start, work_dirs: Path) -> None:
+    stock = work_dirs.parent / "stock"
+    stock.mkdir()
+    done = start("import", "stock", "--out", "stock/nowhere/run.json")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

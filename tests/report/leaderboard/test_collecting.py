@@ -46,6 +46,19 @@ def test_copied_work_dir_counts_once(write_run, tmp_path):
     assert [run.name for run in collection.runs] == ["work_dirs/copy/run.json"]
 
 
+def test_runs_of_several_folders_are_told_apart_by_as_much_as_it_takes(write_run, tmp_path):
+    for seed, place in enumerate(("one/runs", "two/runs", "three")):
+        write_run(f"../{place}/run", seed=seed)
+
+    def names(*folders: str) -> list[str]:
+        return [run.name for run in collect([tmp_path / folder for folder in folders]).runs]
+
+    assert names("three") == ["run/run.json"]
+    assert names("one", "three") == ["one/runs/run/run.json", "three/run/run.json"]
+    assert names("one/runs", "two/runs") == ["one/runs/run/run.json", "two/runs/run/run.json"]
+    assert names("one", "one/runs") == ["runs/run/run.json"]
+
+
 def test_finished_without_evaluation_is_named(write_run, tmp_path):
     write_run("run", result=None)
     collection = collect([tmp_path])

@@ -92,6 +92,32 @@ def test_repetition_of_a_row_with_seeds_is_judged_by_their_spread(write_run, wor
     assert verdict.sentence.startswith("within" if within else "outside")
 
 
+def test_a_repetition_may_lie_among_the_runs_that_it_repeats(write_run, work_dirs):
+    for seed, value in enumerate((31.0, 31.5, 30.6)):
+        write_run(f"run{seed}", seed=seed, AP=value)
+    again = run_of(write_run("again", seed=1, AP=40.0).parent)
+    row = find_row("retinanet", [work_dirs], again)
+    assert [run.name for run in row] == ["run0/run.json", "run1/run.json", "run2/run.json"]
+    assert not judge(row, again).within
+    assert len(find_row("retinanet", [work_dirs])) == 2  # nothing says which of the two is seed 1
+
+
+def test_a_repetition_of_nothing(write_run, work_dirs):
+    again = run_of(write_run("again", seed=1).parent)
+    name = find_row("retinanet", [work_dirs])[0].record.framework
+    with pytest.raises(UserError, match="is the only run of its row"):
+        find_row(name, [work_dirs], again)
+    with pytest.raises(UserError, match=r"holds no run\.json"):
+        run_of(work_dirs)
+
+
+def test_an_unfinished_repetition_says_nothing(write_run, work_dirs):
+    write_run("run", seed=0)
+    again = run_of(write_run("../again", seed=1, status="running").parent)
+    with pytest.raises(UserError, match="has not finished"):
+        judge(find_row("retinanet", [work_dirs]), again)
+
+
 @pytest.mark.parametrize(("missed", "within"), [(0, True), (3, True), (4, False), (30, False)])
 def test_repetition_of_one_run_is_judged_by_its_images(write_predicted_run, work_dirs, missed, within):
     """(1 - 3/30)**30 is 4.2 % and (1 - 4/30)**30 1.4 %: only the first leaves a difference of 0 in the interval."""

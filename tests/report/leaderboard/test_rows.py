@@ -130,6 +130,14 @@ def test_unknown_seeds_are_no_claim(write_run, tmp_path):
     assert row.metrics["AP"].n == 2
 
 
+def test_checkpoints_from_elsewhere_are_rows_of_their_own(write_run, tmp_path):
+    """Without a training's record nothing says that they are seeds of one training."""
+    for name in "ab":
+        write_run(name, seed=None, origin="test", checkpoint_sha256=name * 64)
+    rows, problems = rows_of(tmp_path)
+    assert (len(rows), problems) == (2, [])
+
+
 def test_running_is_marked_and_gives_way_to_finished(write_run, tmp_path):
     write_run("killed", AP=20.0, status="running")
     row, _ = only_row(tmp_path)

@@ -16,7 +16,7 @@ demo: install
 	$(VENV)/bin/python tools/train.py $(CONFIG) --demo --work-dir work_dirs/demo
 
 test: install lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -48,6 +48,6 @@ setup(
         "packaging",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "playwright>=1.45", "ruff>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "playwright>=1.45", "ruff>=0.9"],
     },
 )

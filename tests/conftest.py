@@ -18,7 +18,17 @@ from fvnet_mm.data.shapes import write_coco_shapes
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Shares the cores among the workers of pytest-xdist: threads that wait for a core spin, and slow all down."""
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if workers is not None:
+        threads = max(1, torch.get_num_threads() // workers)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the tools that tests start
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "demo_learns" not in item.name)  # minutes in one test: not the last to be begun
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no CUDA device")
         for item in items:

@@ -92,11 +92,14 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
     stop = threading.Event()
 
     def attempt(job: Job) -> None:
-        while state_of(job).state is State.RUNNING and not stop.is_set():
-            time.sleep(_POLL)
-        if resources.gpus and job in running:
-            free.put(states[job.name].attempts[-1].devices)
-        if stop.is_set() or state_of(job).state is State.FINISHED:
+        if job in running:
+            while state_of(job).state is State.RUNNING and not stop.is_set():
+                time.sleep(_POLL)
+            if resources.gpus:
+                free.put(states[job.name].attempts[-1].devices)
+            if state_of(job).state is not State.INTERRUPTED:
+                return
+        if stop.is_set():
             return
         devices = free.get()
         try:

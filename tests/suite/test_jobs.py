@@ -69,12 +69,12 @@ def test_an_ablation_is_a_list_of_runs(read: Callable[[str], Suite]) -> None:
     suite = read("""
 cfg_options: [x=0]
 runs:
-  - {config: configs/retinanet_fvnet_s_coco.py, name: no_mix, cfg_options: [model.backbone.arch.mix=False], seeds: [0, 1]}
+  - {config: configs/retinanet_fvnet_s_coco.py, name: no_mix, cfg_options: [a.mix=False], seeds: [0, 1]}
   - {config: configs/retinanet_fvnet_s_coco_3x.py, data: demo, scratch: true}
 """)
     names = ["no_mix_seed0", "no_mix_seed1", "retinanet_fvnet_s_coco_3x_demo_seed0"]
     assert [job.name for job in suite.jobs] == names
-    assert parsed(suite.jobs[0]).cfg_options == ["x=0", "model.backbone.arch.mix=False"]
+    assert parsed(suite.jobs[0]).cfg_options == ["x=0", "a.mix=False"]
     last = parsed(suite.jobs[2])
     assert (last.scratch, last.demo, last.cfg_options) == (True, True, ["x=0"])
 

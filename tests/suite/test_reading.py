@@ -81,7 +81,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match="no text in UTF-8"):
         read_suite(tmp_path / "demo.yaml")
-    with pytest.raises(UserError, match="No such file or directory; the closest is demo.yaml"):
+    with pytest.raises(UserError, match=r"No such file or directory; the closest is demo.yaml"):
         read_suite(tmp_path / "dmo.yaml")
     (tmp_path / "demo.yaml").write_bytes(b"#" * (1 << 21))
     with pytest.raises(UserError, match="more than 1 MiB"):
@@ -114,7 +114,11 @@ def survives(content: bytes) -> None:
         try:
             suite = read_suite(file, Path(folder, "work"))
         except UserError as error:
-            assert len(str(error)) < 2000
+            sentence = str(error)
+        else:
+            sentence = ""
+        assert len(sentence) < 2000
+        if sentence:
             return
         assert all(job.work_dir.parent == Path(folder, "work") for job in suite.jobs)
         assert all(isinstance(word, str) and "\0" not in word for job in suite.jobs for word in job.words())

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.suite import commands, running
-from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.jobs import ROOT, Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.state import State, is_held, read_job_file
 from fvnet_mm.suite.training import Training
@@ -30,17 +31,14 @@ overrides:
 OK, BAD = ["retinanet_fvnet_t", "upernet_fvnet_t", "upernet_fvnet_s"], "retinanet_fvnet_s"
 
 DRIVER = """
-import sys
+import runpy, sys
 from functools import partial
 from pathlib import Path
 
 from fvnet_mm.suite import running
-from fvnet_mm.suite.reading import read_suite
-from fvnet_mm.suite.running import Resources, run_locally
 
-running.Training = partial(running.Training, tool=Path(sys.argv[3]))
-suite = read_suite(Path(sys.argv[1]), Path(sys.argv[2]))
-run_locally(suite, suite.jobs, Resources(int(sys.argv[4]), 1), lambda job, found: None)
+running.Training = partial(running.Training, tool=Path(sys.argv.pop(2)))
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
 
 
@@ -55,8 +53,9 @@ def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess
     started = []
 
     def start(jobs: int) -> subprocess.Popen[bytes]:
-        words = [tmp_path / "suite.yaml", tmp_path / "work", trainer, str(jobs)]
-        started.append(subprocess.Popen([sys.executable, "-c", DRIVER, *words], start_new_session=True))
+        words = [ROOT / "tools" / "suite.py", trainer, "run", tmp_path / "suite.yaml", "--work-dir", tmp_path / "work"]
+        words = [sys.executable, "-c", DRIVER, *map(str, words), "--jobs", str(jobs), "--gpus", "0"]
+        started.append(subprocess.Popen(words, start_new_session=True))
         return started[-1]
 
     yield start
@@ -119,7 +118,7 @@ def test_no_more_at_once_than_asked(read: Callable[[str], Suite]) -> None:
     suite = read(SUITE)
     execute(suite, jobs=1)
     spans = sorted((float(lines[0][1]), float(lines[-1][1])) for lines in map(steps, suite.jobs))
-    assert all(end < begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+    assert all(end < begin for (_, end), (begin, _) in pairwise(spans))
 
 
 def test_killed_driver_leaves_its_jobs_to_the_next(
@@ -133,7 +132,7 @@ def test_killed_driver_leaves_its_jobs_to_the_next(
     first.wait()
     time.sleep(0.5)
     assert all(is_held(job.work_dir) for job in begun if not job.name.startswith(BAD))
-    assert driver(2).wait(timeout=120) == 0
+    assert driver(2).wait(timeout=120) == 1  # for the one that failed
     states = running.states_of(suite.jobs)
     assert sorted(found.state.value for found in states.values()) == ["failed", "finished", "finished", "finished"]
     for job in begun:
@@ -240,7 +239,7 @@ def test_slurm_gets_an_array_once(
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    with pytest.raises(UserError, match="Slurm does not take the jobs: .*nonsense"):
+    with pytest.raises(UserError, match=r"Slurm does not take the jobs: .*nonsense"):
         execute(suite, cluster="slurm", sbatch=["nonsense=1"])
     assert execute(suite, cluster="slurm", jobs=2, gpus=1, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
     script = (tmp_path / "script").read_text()

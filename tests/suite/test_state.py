@@ -1,7 +1,6 @@
 """What a work dir tells of its job."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -115,7 +114,7 @@ def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None
     assert state_of(job).state is State.INTERRUPTED
     with held(job.work_dir, patience=0):
         pass
-    assert os.path.getsize(job.work_dir / LOCK_FILE) == 0
+    assert (job.work_dir / LOCK_FILE).stat().st_size == 0
 
 
 def test_places_do_not_matter(job: Job, tmp_path: Path) -> None:

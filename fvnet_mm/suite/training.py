@@ -89,7 +89,7 @@ class Training(Checkpointable):
         self._stop()
         return DelayedSubmission(replace(self))
 
-    __submitit_checkpoint__ = checkpoint  # its name from submitit 1.6 on
+    __submitit_checkpoint__ = checkpoint  # what newer releases of submitit call it
 
     def _stop(self) -> None:
         process = self._process

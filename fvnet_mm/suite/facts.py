@@ -38,7 +38,8 @@ class Facts:
         trained_images: Forward passes of single images, over the whole training.
         evaluated_images: The same of all evaluations together.
         val_images: Of one evaluation.
-        batch: Images of one forward pass.
+        batch: Images of one forward pass in training.
+        val_batch: The same in an evaluation.
         by_epoch: Whether the schedule counts epochs.
         workers: Processes that load training images.
         checkpoints: Files that lie there at once, at most.
@@ -52,6 +53,7 @@ class Facts:
     evaluated_images: int
     val_images: int
     batch: int
+    val_batch: int
     by_epoch: bool
     workers: int
     checkpoints: int
@@ -125,6 +127,7 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         evaluated_images=evaluations * val_images,
         val_images=val_images,
         batch=plan.per_device,
+        val_batch=cfg.val_dataloader.get("batch_size", 1),
         by_epoch=by_epoch,
         workers=workers,
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes

@@ -116,13 +116,14 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
     with tempfile.TemporaryDirectory(prefix="fvnet_mm_plan_") as place:
         folder = Path(place)
         passes = steps + warm_up
-        shown = 0 if job.data == DEMO else 4 if small else 64
+        shown = 4 * facts.val_batch if small else 64
         data = job.data
         if job.data != DEMO:
             write, size = _DATA[facts.task]
-            least = 12 if facts.task == "Classification" else 1
-            data = str(write(folder / "data", max(passes * batch, least), max(shown, least), size))
-        options = _options(job, facts, batch, passes)
+            least = 12 if facts.task == "Classification" else 1  # one of each class
+            shown = max(shown, least)
+            data = str(write(folder / "data", max(passes * batch, least), shown, size))
+        options = _options(job, facts, batch, passes, shown)
         settings = job.settings.overridden(Settings(scratch=True, cfg_options=tuple(options)))
         settings = settings.model_copy(update=dict(auto_scale_lr=False))
         run = replace(job, data=data, work_dir=folder / "run", settings=settings)
@@ -138,10 +139,10 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
             ).returncode
         if status != 0:
             raise UserError(reason(log, 0, status))
-        return _read(run.work_dir, batch, steps, warm_up, shown or facts.val_images)
+        return _read(run.work_dir, batch, warm_up, facts.val_batch, shown)
 
 
-def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
+def _options(job: Job, facts: Facts, batch: int, passes: int, shown: int) -> list[str]:
     options = [
         f"train_dataloader.batch_size={batch}",
         f"auto_scale_lr.base_batch_size={batch}",
@@ -151,6 +152,8 @@ def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
         *_LOADER.format("val").split(),
     ]
     options += [option for name, option in _ALL_DETECTIONS.items() if facts.framework == name]
+    if job.data == DEMO:
+        options.append(f"val_dataloader.dataset.indices={shown}")
     if not facts.by_epoch:
         names = ("train_cfg.max_iters", "train_cfg.val_interval", "default_hooks.checkpoint.interval")
         return [*options, *(f"{name}={passes}" for name in names)]
@@ -159,7 +162,7 @@ def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
     return [*options, "train_cfg.max_epochs=1"]
 
 
-def _read(work_dir: Path, batch: int, steps: int, warm_up: int, evaluated: int) -> Timing:
+def _read(work_dir: Path, batch: int, warm_up: int, val_batch: int, evaluated: int) -> Timing:
     record = read_record(work_dir / RECORD)
     (scalars,) = work_dir.glob("*/vis_data/scalars.json")
     lines = [json.loads(line) for line in scalars.read_text(encoding="utf-8").splitlines()]
@@ -176,8 +179,8 @@ def _read(work_dir: Path, batch: int, steps: int, warm_up: int, evaluated: int) 
         batch=batch,
         train_seconds=statistics.median(line["time"] - line["data_time"] for line in training) / batch,
         load_seconds=statistics.median(line["data_time"] for line in training) / batch,
-        test_seconds=last["time"] - last["data_time"],
-        test_load_seconds=last["data_time"],
+        test_seconds=(last["time"] - last["data_time"]) / val_batch,
+        test_load_seconds=last["data_time"] / val_batch,
         checkpoint_bytes=max(checkpoints),
         prediction_bytes=predictions / evaluated,
         other_bytes=sum(sizes.values()) - sum(checkpoints) - predictions,

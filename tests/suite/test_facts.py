@@ -56,7 +56,7 @@ def test_a_folder_counts_its_images(read: Callable[[str], Suite], tiny_coco: obj
 
 
 def test_hours_and_bytes() -> None:
-    known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, digest="")
+    known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, val_batch=1, digest="")
     facts = Facts(
         **known, trained_images=7200, evaluated_images=3600, val_images=100, batch=2, workers=2, checkpoints=4
     )

@@ -35,14 +35,14 @@ _UNKNOWN_AT_FIRST = 300
 """Seconds until Slurm's accounting knows a job for sure."""
 
 _GONE = {
-    "COMPLETED",
-    "FAILED",
+    "BOOT_FAIL",
     "CANCELLED",
-    "TIMEOUT",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
     "NODE_FAIL",
     "OUT_OF_MEMORY",
-    "BOOT_FAIL",
-    "DEADLINE",
+    "TIMEOUT",
     "UNKNOWN",
 }
 """Slurm's words for a job that will not run any more, or that it has forgotten."""
@@ -99,10 +99,10 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
                 free.put(states[job.name].attempts[-1].devices)
             if state_of(job).state is not State.INTERRUPTED:
                 return
-        if stop.is_set():
-            return
         devices = free.get()
         try:
+            if stop.is_set():
+                return
             executor = submitit.LocalExecutor(_folder(suite))
             executor.update_parameters(timeout_min=_NO_LIMIT)
             handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
@@ -151,7 +151,7 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
         )
         with executor.batch():
             handles = [executor.submit(Training(job, resources.threads, resources.gpus)) for job in jobs]
-    except (ValueError, submitit.core.utils.FailedJobError, OSError) as error:
+    except (ValueError, RuntimeError, OSError) as error:  # a parameter, sbatch's refusal, no sbatch
         raise UserError(f"Slurm does not take the jobs: {error}") from error
     for job, handle in zip(jobs, handles, strict=True):
         with replacing(job.work_dir / QUEUE_FILE) as temporary:

@@ -67,7 +67,7 @@ def _entries(
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(_stem(job), []).append(job)
+        groups.setdefault(repr(job.definition() | dict(seed=None)), []).append(job)
     for number, group in enumerate(groups.values(), 1):
         try:
             facts = facts_of(group[0], counted)
@@ -114,6 +114,8 @@ def _sums(entries: Sequence[Entry], jobs: Sequence[Job], on_gpu: bool) -> Iterat
         f"  measured   the median of {first.steps} steps after {first.warm_up}, of {batches} images each, from random "
         f"weights on generated images of the data's usual size; {first.device}, {first.threads} threads"
     )
+    if not on_gpu and any(entry.jobs[0].settings.amp for entry in known):
+        yield "             in float32, since mixed precision takes a GPU: plan again where the suite will run"
     loaded = "while the GPU computes" if on_gpu else "in turn"
     yield f"  multiplied by the images of all epochs or steps, loaded {loaded}, and of all evaluations"
     yield "  disk       checkpoints and the predictions of one evaluation, by the sizes that were written"

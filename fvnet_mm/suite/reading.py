@@ -89,16 +89,7 @@ def _parse(path: Path) -> dict[str, object]:
     except yaml.MarkedYAMLError as error:
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise UserError(f"{path} is no YAML: {error.problem or error.context}{where}.") from error
-    except (
-        yaml.YAMLError,
-        RecursionError,
-        ArithmeticError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        # What PyYAML's own constructors raise on a tag that does not fit its value, such as !!bool maybe.
+    except _READING_FAILS as error:
         raise UserError(f"{path} is no YAML that can be read: {type(error).__name__}: {error!s:.100}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path} is no suite: it needs keys such as backbones, frameworks and seeds, or runs.")

@@ -34,18 +34,8 @@ _TIMEOUTS = 1000
 _UNKNOWN_AT_FIRST = 300
 """Seconds until Slurm's accounting knows a job for sure."""
 
-_GONE = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "TIMEOUT",
-    "UNKNOWN",
-}
-"""Slurm's words for a job that will not run any more, or that it has forgotten."""
+_ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+"""Slurm's words for a job that will not run any more."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +179,7 @@ def _queued(jobs: Sequence[Job]) -> set[str]:
     found = set()
     for name, handle in handles.items():
         state = handle.state.partition(" ")[0]
-        new = state == "UNKNOWN" and time.time() - files[name].stat().st_mtime < _UNKNOWN_AT_FIRST
-        if new or state not in _GONE:
+        forgotten = state == "UNKNOWN" and time.time() - files[name].stat().st_mtime > _UNKNOWN_AT_FIRST
+        if state not in _ENDED and not forgotten:
             found.add(name)
     return found

@@ -105,7 +105,7 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
         facts: Of the job.
         steps: To time.
         warm_up: To take before.
-        small: Take the smallest batch that the model works with, as on a CPU, in place of the job's own.
+        small: Take the smallest batch that the model works with in place of the job's own, and float32, as on a CPU.
         threads: Of the process; None for torch's own choice.
 
     Raises:
@@ -125,7 +125,8 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
             data = str(write(folder / "data", max(passes * batch, least), shown, size))
         options = _options(job, facts, batch, passes, shown)
         settings = job.settings.overridden(Settings(scratch=True, cfg_options=tuple(options)))
-        settings = settings.model_copy(update=dict(auto_scale_lr=False))
+        # A CPU trains in float32 alone.
+        settings = settings.model_copy(update=dict(auto_scale_lr=False, amp=None if small else settings.amp))
         run = replace(job, data=data, work_dir=folder / "run", settings=settings)
         log = folder / "log"
         with log.open("wb") as out:

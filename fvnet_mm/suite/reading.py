@@ -64,13 +64,17 @@ def read_suite(path: Path, work_dir: Path | None = None) -> Suite:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would take the last of two equal keys without a word."""
+    """PyYAML's safe loader, which would take the last of two equal keys without a word.
+
+    Nor does it merge mappings (``<<``): references to merged references grow without bound.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"the key {key.value!r} is there twice"
+            merges = key.tag == "tag:yaml.org,2002:merge"
+            if merges or key.value in seen:
+                problem = "<< is not taken here, write it out" if merges else f"the key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

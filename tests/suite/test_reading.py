@@ -90,7 +90,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_a_bomb_of_references_ends_at_once(read: Callable[[str], Suite]) -> None:
     levels = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
-    for text in ("\n".join(levels), "\n".join([*levels, "backbones: *a29"]), "backbones: &a [*a]"):
+    merged = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 30)]
+    for text in ("\n".join(merged), "\n".join(levels), "\n".join([*levels, "backbones: *a29"]), "backbones: &a [*a]"):
         with pytest.raises(UserError) as caught:
             read(text)
         assert len(str(caught.value)) < 1000

@@ -21,7 +21,7 @@ TAKES = {
     "resume": {State.INTERRUPTED, State.RUNNING},
     "retry": {State.FAILED},
 }
-"""By command: the jobs that it takes. Of a running one it awaits the end."""
+"""By command: the jobs that it takes. Of a running one it awaits the end, but on Slurm."""
 
 
 def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
@@ -34,13 +34,13 @@ def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
     for job in jobs:
         if states[job.name].state is State.OTHER:
             print(f"problem: {states[job.name].note}", file=sys.stderr)
-    taken = [job for job in jobs if states[job.name].state in TAKES[arguments.command]]
+    wanted = TAKES[arguments.command] - ({State.RUNNING} if arguments.cluster == "slurm" else set())
+    taken = [job for job in jobs if states[job.name].state in wanted]
     require_data(taken)
     if not taken:
         print(f"nothing to {arguments.command}")
     elif arguments.cluster == "slurm":
-        waiting = [job for job in taken if states[job.name].state is not State.RUNNING]
-        _submit(suite, waiting, arguments)
+        _submit(suite, taken, arguments)
     else:
         _run(suite, taken, arguments)
     states = states_of(jobs)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -81,7 +82,7 @@ def steps(job: Job) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -132,7 +133,7 @@ def test_killed_driver_leaves_its_jobs_to_the_next(
     first.wait()
     time.sleep(0.5)
     assert all(is_held(job.work_dir) for job in begun if not job.name.startswith(BAD))
-    assert driver(2).wait(timeout=120) == 1  # for the one that failed
+    assert driver(2).wait(timeout=600) == 1  # for the one that failed
     states = running.states_of(suite.jobs)
     assert sorted(found.state.value for found in states.values()) == ["failed", "finished", "finished", "finished"]
     for job in begun:
@@ -177,17 +178,21 @@ def test_another_run_in_a_work_dir_is_named_and_left(
 
 
 def test_preemption_stops_the_training_and_goes_on(read: Callable[[str], Suite], trainer: Path) -> None:
-    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [steps=50]}]").jobs
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [steps=500]}]").jobs
     training = Training(job, tool=trainer)
 
     def preempt(number: int, frame: object) -> None:
         again.append(training.checkpoint())
         sys.exit(-1)
 
+    def wait_and_signal() -> None:
+        wait_for(lambda: bool(steps(job)))
+        os.kill(os.getpid(), signal.SIGALRM)
+
     again: list = []
     earlier = signal.signal(signal.SIGALRM, preempt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 2.0)
+        threading.Thread(target=wait_and_signal, daemon=True).start()
         with pytest.raises(SystemExit):
             training()
     finally:

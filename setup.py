@@ -33,7 +33,9 @@ setup(
         "regex",
         "safetensors>=0.4",  # weights of timm, and what tools/convert_weights.py writes
         "filelock>=3",  # one download on a node
-        "pydantic>=2.7",  # the schema of run records
+        "pydantic>=2.7",  # the schema of run records and suites
+        "PyYAML>=6",  # suites
+        "submitit>=1.5.2",  # runs a suite's jobs, here or through Slurm; earlier ones need pkg_resources
         "plotly>=6",  # brings the script that draws the leaderboard's page
         "itables>=2.4",  # brings the script that sorts and filters its tables
         "jinja2>=3.1",

@@ -1,0 +1,149 @@
+"""What a job's training will do, told from its config before it runs: images, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from mmengine.config import Config
+
+from fvnet_mm.cli import tool_parser
+from fvnet_mm.engine.batch import plan_batch
+from fvnet_mm.engine.config import load_config
+from fvnet_mm.engine.config_file import apply_overrides
+from fvnet_mm.engine.tasks import task_of
+from fvnet_mm.engine.tasks.base import Task
+from fvnet_mm.errors import UserError
+from fvnet_mm.records.from_config import framework_of
+from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.schema import DEMO, OWN
+
+BENCHMARKS = {
+    "Detection": ("COCO 2017", 118_287, 5_000),
+    "Segmentation": ("ADE20K", 20_210, 2_000),
+    "Classification": ("ImageNet-1k", 1_281_167, 50_000),
+}
+"""By task: the data set that the suite's configs name, with its training and validation images."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a training does.
+
+    Attributes:
+        task: Name of its task's class.
+        framework: As in the protocol.
+        assumed: The data set whose number of images is taken, where the data is not here; else None.
+        trained_images: Forward passes of single images, over the whole training.
+        evaluated_images: The same of all evaluations together.
+        val_images: Of one evaluation.
+        batch: Images of one forward pass in training.
+        val_batch: The same in an evaluation.
+        by_epoch: Whether the schedule counts epochs.
+        workers: Processes that load training images.
+        checkpoints: Files that lie there at once, at most.
+        digest: Of the resolved config and of everything in the settings, but for seed and places.
+    """
+
+    task: str
+    framework: str
+    assumed: str | None
+    trained_images: int
+    evaluated_images: int
+    val_images: int
+    batch: int
+    val_batch: int
+    by_epoch: bool
+    workers: int
+    checkpoints: int
+    digest: str
+
+
+def load(job: Job) -> tuple[Config, Task]:
+    """The config of a job, with its trunk and options, and its task.
+
+    Raises:
+        UserError: It cannot be read, or an option cannot be applied.
+    """
+    # The flags that only training has change neither schedule nor data.
+    arguments, _ = tool_parser("").parse_known_args(job.words())
+    cfg = load_config(arguments)
+    return cfg, task_of(cfg)
+
+
+def count_images(job: Job, cfg: Config, task: Task) -> tuple[int, int]:
+    """Training and validation images of a job's data.
+
+    Raises:
+        UserError: The data is not there or has another layout.
+    """
+    if job.data == DEMO:
+        return task.demo_images
+    names = ("train", "val")
+    folder = task.configured(cfg, names) if job.data == OWN else task.find(job.data, names)
+    return folder.train.image_count, folder.val.image_count
+
+
+def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts:
+    """Tells what a job's training will do on one device.
+
+    Args:
+        job: Of a suite.
+        counted: Images that were counted before, by task and data; is added to.
+
+    Raises:
+        UserError: The config is wrong, or a folder that is named has no data.
+    """
+    cfg, task = load(job)
+    kind = type(task).__name__
+    name, *images = BENCHMARKS[kind]
+    assumed = None
+    try:
+        if (kind, job.data) not in counted:
+            counted[kind, job.data] = count_images(job, cfg, task)
+        train_images, val_images = counted[kind, job.data]
+    except UserError:
+        if job.data != OWN:
+            raise
+        assumed, (train_images, val_images) = name, images
+    if job.data == DEMO:
+        task.scale_down(cfg)
+        apply_overrides(cfg, list(job.settings.cfg_options))
+    digest = _digest(cfg, job)
+    workers = cfg.train_dataloader.get("num_workers", 0)
+    plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)
+    by_epoch = cfg.train_cfg.get("max_iters") is None
+    length = cfg.train_cfg.max_epochs if by_epoch else cfg.train_cfg.max_iters
+    evaluations = _times(cfg.train_cfg.get("val_interval", 1), length) + (job.data == DEMO)
+    saving = cfg.default_hooks.checkpoint
+    written = _times(saving.get("interval", 1), length)
+    kept = saving.get("max_keep_ckpts", -1)
+    return Facts(
+        task=kind,
+        framework=framework_of(cfg.model),
+        assumed=assumed,
+        trained_images=length * train_images if by_epoch else plan.steps * plan.effective,
+        evaluated_images=evaluations * val_images,
+        val_images=val_images,
+        batch=plan.per_device,
+        val_batch=cfg.val_dataloader.get("batch_size", 1),
+        by_epoch=by_epoch,
+        workers=workers,
+        checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
+        digest=digest,
+    )
+
+
+def _times(interval: int, length: int) -> int:
+    """How often something happens that happens every ``interval`` and at the end."""
+    return -(-length // interval)
+
+
+def _digest(cfg: Config, job: Job) -> str:
+    settings = cfg.to_dict()
+    for place in ("work_dir", "experiment_name", "randomness", "load_from", "weights"):
+        settings.pop(place, None)
+    flags = {name: value for name, value in job.definition().items() if name not in ("seed", "weights", "scratch")}
+    text = json.dumps([settings, flags], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,185 @@
+"""Running a suite's jobs with submitit: as processes of this machine, or through Slurm."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+from submitit.slurm.slurm import SlurmJob
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.reading import Suite
+from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, state_of
+from fvnet_mm.suite.training import Training
+
+Report = Callable[[Job, JobState], None]
+
+_POLL = 0.5
+_NO_LIMIT = 60 * 24 * 366
+"""Minutes; submitit's own limit for local jobs is two."""
+
+_TIMEOUTS = 1000
+"""How often a job may run out of time; it goes on from its newest checkpoint."""
+
+_UNKNOWN_AT_FIRST = 300
+"""Seconds until Slurm's accounting knows a job for sure."""
+
+_ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+"""Slurm's words for a job that will not run any more."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What jobs may take.
+
+    Attributes:
+        jobs: At once.
+        threads: Of each process; None for torch's own choice.
+        gpus: Of each job; 0 for the CPU.
+        devices: All GPUs that there are, by number; empty on a cluster, which hands them out itself.
+    """
+
+    jobs: int
+    threads: int | None = None
+    gpus: int = 0
+    devices: tuple[str, ...] = ()
+
+
+def states_of(jobs: Sequence[Job]) -> dict[str, JobState]:
+    """The state of each job, by its name. Slurm is asked once for those that were given to it."""
+    queued = _queued(jobs)
+    return {job.name: state_of(job, job.name in queued) for job in jobs}
+
+
+def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report: Report) -> None:
+    """Runs jobs as processes of this machine, so many at once, and returns when all have ended.
+
+    The processes outlive this one if it is killed; Ctrl-C ends them, too. Jobs that an earlier one has left running are
+    waited for, and count among those at once.
+
+    Args:
+        suite: The jobs' suite.
+        jobs: Those to run; of one that is running the end is awaited.
+        resources: What they may take.
+        report: Called when a job starts and when it has ended.
+    """
+    states = {job.name: state_of(job) for job in jobs}
+    running = [job for job in jobs if states[job.name].state is State.RUNNING]
+    taken = {device for job in running for device in states[job.name].attempts[-1].devices}
+    free: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
+    for devices in _shares(resources, taken):
+        free.put(devices)
+    stop = threading.Event()
+
+    def attempt(job: Job) -> None:
+        if job in running:
+            while state_of(job).state is State.RUNNING and not stop.is_set():
+                time.sleep(_POLL)
+            if resources.gpus:
+                free.put(states[job.name].attempts[-1].devices)
+            if state_of(job).state is not State.INTERRUPTED:
+                return
+        devices = free.get()
+        try:
+            if stop.is_set():
+                return
+            executor = submitit.LocalExecutor(_folder(suite))
+            executor.update_parameters(timeout_min=_NO_LIMIT)
+            handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
+            report(job, JobState(State.RUNNING))
+            while not handle.done() and not stop.is_set():
+                time.sleep(_POLL)
+            handle.cancel()
+        finally:
+            free.put(devices)
+
+    order = [*running, *(job for job in jobs if job not in running)]
+    with ThreadPoolExecutor(resources.jobs) as pool:
+        futures = {pool.submit(attempt, job): job for job in order}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                report(futures[future], state_of(futures[future]))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, parameters: Mapping[str, object]) -> None:
+    """Gives jobs to Slurm as one array and returns; Slurm starts them, and requeues those that it preempts.
+
+    Args:
+        suite: The jobs' suite.
+        jobs: None of them running or queued.
+        resources: What they may take.
+        parameters: Of submitit's Slurm executor, such as partition, time (minutes) and mem.
+
+    Raises:
+        UserError: There is no Slurm here, it has no such parameter, or it refuses.
+    """
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError("there is no Slurm here (sbatch and srun); leave --cluster slurm out to run on this machine.")
+    executor = submitit.SlurmExecutor(_folder(suite), max_num_timeout=_TIMEOUTS)
+    try:
+        executor.update_parameters(
+            job_name=suite.name,
+            array_parallelism=resources.jobs,
+            gpus_per_node=resources.gpus or None,
+            stderr_to_stdout=True,
+            **parameters,
+        )
+        with executor.batch():
+            handles = [executor.submit(Training(job, resources.threads, resources.gpus)) for job in jobs]
+    except (ValueError, RuntimeError, OSError) as error:  # a parameter, sbatch's refusal, no sbatch
+        raise UserError(f"Slurm does not take the jobs: {error}") from error
+    for job, handle in zip(jobs, handles, strict=True):
+        with replacing(job.work_dir / QUEUE_FILE) as temporary:
+            temporary.write_text(f"{handle.job_id}\n", encoding="utf-8")
+
+
+def visible_devices() -> tuple[str, ...]:
+    """The GPUs that a process started here may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
+
+
+def _shares(resources: Resources, taken: Collection[str]) -> list[tuple[str, ...]]:
+    """The GPUs of each job that may run at once; none for those on the CPU."""
+    if not resources.gpus:
+        return [()] * resources.jobs
+    free = [device for device in resources.devices if device not in taken]
+    size = resources.gpus
+    return [tuple(free[i : i + size]) for i in range(0, len(free) - size + 1, size)]
+
+
+def _folder(suite: Suite) -> Path:
+    """submitit's own files: pickled jobs, and what it logs of itself."""
+    return suite.work_dir / "submitit"
+
+
+def _queued(jobs: Sequence[Job]) -> set[str]:
+    """The jobs that Slurm has in its queue, or runs; it is asked once."""
+    files = {job.name: job.work_dir / QUEUE_FILE for job in jobs}
+    numbers = {name: file.read_text(encoding="utf-8").strip() for name, file in files.items() if file.is_file()}
+    handles = {name: SlurmJob("submitit", number) for name, number in numbers.items()}
+    found = set()
+    for name, handle in handles.items():
+        state = handle.state.partition(" ")[0]
+        forgotten = state == "UNKNOWN" and time.time() - files[name].stat().st_mtime > _UNKNOWN_AT_FIRST
+        if state not in _ENDED and not forgotten:
+            found.add(name)
+    return found

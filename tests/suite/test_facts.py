@@ -1,0 +1,76 @@
+"""What a training will do, against the numbers that its protocol states."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.suite.facts import Facts, facts_of
+from fvnet_mm.suite.reading import Suite
+from fvnet_mm.suite.timing import Timing
+
+
+def facts(read: Callable[[str], Suite], run: str) -> Facts:
+    (job,) = read(f"runs: [{{{run}}}]").jobs
+    return facts_of(job, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "trained", "evaluated", "batch", "checkpoints"),
+    [
+        ("retinanet_fvnet_t_coco", 12 * 118_287, 12 * 5_000, 2, 4),
+        ("mask_rcnn_fvnet_t_coco_3x", 36 * 118_287, 36 * 5_000, 2, 4),
+        ("semantic_fpn_fvnet_t_ade20k", 40_000 * 32, 10 * 2_000, 4, 4),
+        ("upernet_fvnet_t_ade20k", 160_000 * 16, 10 * 2_000, 2, 4),
+    ],
+)
+def test_the_protocol_in_images(
+    read: Callable[[str], Suite], config: str, trained: int, evaluated: int, batch: int, checkpoints: int
+) -> None:
+    found = facts(read, f"config: configs/{config}.py")
+    assert (found.trained_images, found.evaluated_images, found.batch) == (trained, evaluated, batch)
+    assert found.checkpoints == checkpoints
+    assert found.assumed == ("COCO 2017" if config.endswith(("coco", "3x")) else "ADE20K")
+
+
+def test_the_demo_and_its_options(read: Callable[[str], Suite]) -> None:
+    whole = facts(read, "config: configs/retinanet_fvnet_t_coco.py, data: demo")
+    assert (whole.trained_images, whole.evaluated_images, whole.assumed) == (4 * 256, 3 * 48, None)
+    short = facts(read, "config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [train_cfg.max_epochs=2]")
+    assert (short.trained_images, short.checkpoints) == (2 * 256, 2)
+    steps = facts(read, "config: configs/upernet_fvnet_t_ade20k.py, data: demo")
+    assert (steps.trained_images, steps.evaluated_images) == (256 * 4, 3 * 48)
+
+
+def test_the_digest_is_of_the_training_not_of_its_seed(read: Callable[[str], Suite]) -> None:
+    run = "config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [{}], amp: {}"
+    first, seed, amp = (facts(read, run.format(*values)).digest for values in ((0, "bf16"), (1, "bf16"), (0, "fp16")))
+    assert first == seed != amp
+
+
+def test_a_folder_counts_its_images(read: Callable[[str], Suite], tiny_coco: object, tiny_ade20k: object) -> None:
+    found = facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: {tiny_coco}")
+    assert (found.trained_images, found.val_images) == (12 * 8, 4)
+    with pytest.raises(UserError):
+        facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: {tiny_ade20k}")
+
+
+def test_hours_and_bytes() -> None:
+    known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, val_batch=1, digest="")
+    facts = Facts(
+        **known, trained_images=7200, evaluated_images=3600, val_images=100, batch=2, workers=2, checkpoints=4
+    )
+    known = dict(device="x", threads=1, steps=1, warm_up=0, batch=2, peak_memory=None)
+    timing = Timing(
+        **known,
+        train_seconds=2,
+        load_seconds=1,
+        test_seconds=1,
+        test_load_seconds=4,
+        checkpoint_bytes=1000,
+        prediction_bytes=2.5,
+        other_bytes=7,
+    )
+    assert timing.hours(facts, on_gpu=False) == pytest.approx(2 * 3 + 5)
+    assert timing.hours(facts, on_gpu=True) == pytest.approx(2 * 2 + 2)  # two loaders: training hides them
+    assert timing.disk_bytes(facts) == 4 * 1000 + 250 + 7

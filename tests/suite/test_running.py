@@ -1,0 +1,267 @@
+"""Jobs that fail, are killed, go on, and go to Slurm; a stand-in trains, so that it takes seconds."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.suite import commands, running
+from fvnet_mm.suite.jobs import ROOT, Job
+from fvnet_mm.suite.reading import Suite
+from fvnet_mm.suite.state import State, is_held, read_job_file
+from fvnet_mm.suite.training import Training
+
+SUITE = """
+backbones: [fvnet_t, fvnet_s]
+frameworks: [retinanet, upernet]
+data: [demo]
+cfg_options: [steps=4]
+overrides:
+  - {match: {backbones: [fvnet_s], frameworks: [retinanet]}, cfg_options: [fails_at=2]}
+"""
+OK, BAD = ["retinanet_fvnet_t", "upernet_fvnet_t", "upernet_fvnet_s"], "retinanet_fvnet_s"
+
+DRIVER = """
+import runpy, sys
+from functools import partial
+from pathlib import Path
+
+from fvnet_mm.suite import running
+
+running.Training = partial(running.Training, tool=Path(sys.argv.pop(2)))
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "Training", partial(Training, tool=trainer))
+
+
+@pytest.fixture
+def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
+    """Starts a driver as a process of its own."""
+    started = []
+
+    def start(jobs: int) -> subprocess.Popen[bytes]:
+        words = [ROOT / "tools" / "suite.py", trainer, "run", tmp_path / "suite.yaml", "--work-dir", tmp_path / "work"]
+        words = [sys.executable, "-c", DRIVER, *map(str, words), "--jobs", str(jobs), "--gpus", "0"]
+        started.append(subprocess.Popen(words, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def execute(suite: Suite, command: str = "run", jobs: int = 4, **more: object) -> bool:
+    arguments = dict(command=command, suite=Path("s.yaml"), work_dir=None, filter="", jobs=jobs, gpus=0, threads=3)
+    arguments |= dict(cluster="local", time=60, partition=None, sbatch=[]) | more
+    return commands.execute(suite, suite.jobs, argparse.Namespace(**arguments))
+
+
+def named(suite: Suite, start: str) -> Job:
+    (job,) = (job for job in suite.jobs if job.name.startswith(f"{start}_"))
+    return job
+
+
+def steps(job: Job) -> list[list[str]]:
+    """What the stand-in noted: step, time, whether it was resumed, threads."""
+    file = job.work_dir / "steps"
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_one_failure_stops_no_other_and_is_retried(
+    read: Callable[[str], Suite], capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read(SUITE)
+    assert not execute(suite)
+    out = capsys.readouterr().out
+    states = running.states_of(suite.jobs)
+    assert {job.name for job in suite.jobs if states[job.name].state is State.FINISHED} == {
+        named(suite, start).name for start in OK
+    }
+    failed = named(suite, BAD)
+    assert (states[failed.name].state, states[failed.name].note) == (State.FAILED, "no such luck")
+    assert f"failed      {failed.name}: no such luck ({failed.work_dir / 'job.log'})" in out
+    assert "4 jobs: 3 finished, 1 failed" in out
+    assert out.splitlines()[-1] == f"next        python tools/leaderboard.py {suite.work_dir}"
+    assert {line[3] for line in steps(named(suite, OK[0]))} == {"3"}
+
+    assert not execute(suite)  # takes the failed one no more
+    assert "nothing to run" in capsys.readouterr().out
+    assert not execute(suite, "resume")
+    assert len(read_job_file(failed.work_dir).attempts) == 1
+    assert not execute(suite, "retry")  # and fails again, from where it was
+    assert [line[:1] + line[2:3] for line in steps(failed)[-1:]] == [["2", "True"]]
+    assert len(read_job_file(failed.work_dir).attempts) == 2
+
+
+def test_no_more_at_once_than_asked(read: Callable[[str], Suite]) -> None:
+    suite = read(SUITE)
+    execute(suite, jobs=1)
+    spans = sorted((float(lines[0][1]), float(lines[-1][1])) for lines in map(steps, suite.jobs))
+    assert all(end < begin for (_, end), (begin, _) in pairwise(spans))
+
+
+def test_killed_driver_leaves_its_jobs_to_the_next(
+    read: Callable[[str], Suite], driver: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    suite = read(SUITE.replace("steps=4", "steps=20"))
+    first = driver(2)
+    wait_for(lambda: sum(bool(steps(job)) for job in suite.jobs) == 2)
+    begun = [job for job in suite.jobs if steps(job)]
+    first.kill()
+    first.wait()
+    time.sleep(0.5)
+    assert all(is_held(job.work_dir) for job in begun if not job.name.startswith(BAD))
+    assert driver(2).wait(timeout=600) == 1  # for the one that failed
+    states = running.states_of(suite.jobs)
+    assert sorted(found.state.value for found in states.values()) == ["failed", "finished", "finished", "finished"]
+    for job in begun:
+        assert len(read_job_file(job.work_dir).attempts) == 1  # it was awaited, not started again
+
+
+def test_jobs_that_were_killed_with_their_driver_go_on(
+    read: Callable[[str], Suite], driver: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [steps=12]}]")
+    (job,) = suite.jobs
+    first = driver(1)
+    wait_for(lambda: len(steps(job)) > 4)
+    os.killpg(first.pid, signal.SIGKILL)  # the driver and submitit's processes, but not the training
+    training = next(
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and str(job.work_dir).encode() in (entry / "cmdline").read_bytes()
+    )
+    os.kill(training, signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: not is_held(job.work_dir))
+    assert running.states_of(suite.jobs)[job.name].state is State.INTERRUPTED
+    before = len(steps(job))
+    assert execute(suite, "resume")
+    assert steps(job)[before][2] == "True"
+    assert int(steps(job)[before][0]) >= before - 1 > 0
+    first_attempt, second = read_job_file(job.work_dir).attempts
+    assert (first_attempt.ended, second.exit_status) == (None, 0)
+
+
+def test_another_run_in_a_work_dir_is_named_and_left(
+    read: Callable[[str], Suite], capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+    job.work_dir.mkdir(parents=True)
+    (job.work_dir / "iter_9.pth").touch()
+    assert not execute(suite)
+    assert "problem: " in capsys.readouterr().err
+    assert not steps(job)
+
+
+def test_preemption_stops_the_training_and_goes_on(read: Callable[[str], Suite], trainer: Path) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [steps=500]}]").jobs
+    training = Training(job, tool=trainer)
+
+    def preempt(number: int, frame: object) -> None:
+        again.append(training.checkpoint())
+        sys.exit(-1)
+
+    def wait_and_signal() -> None:
+        wait_for(lambda: bool(steps(job)))
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    again: list = []
+    earlier = signal.signal(signal.SIGALRM, preempt)
+    try:
+        threading.Thread(target=wait_and_signal, daemon=True).start()
+        with pytest.raises(SystemExit):
+            training()
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    assert read_job_file(job.work_dir).attempts[0].exit_status == -signal.SIGTERM
+    assert not is_held(job.work_dir)
+    repeated = again[0].function
+    assert (repeated.job, repeated.tool, repeated._process) == (job, trainer, None)
+    assert "--resume" in repeated.command(resume=True)
+
+
+def test_command_for_several_gpus(read: Callable[[str], Suite]) -> None:
+    (job,) = read("runs: [{config: configs/fvnet_s_in1k.py, seeds: [4]}]").jobs
+    command = Training(job, gpus=8).command(resume=False)
+    assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "8"]
+    assert command[8:10] == ["--launcher", "pytorch"]
+    environment = Training(job, threads=2, devices=("4", "5"))._environment()
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["OMP_NUM_THREADS"]) == ("4,5", "2")
+
+
+def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = read(SUITE)
+    monkeypatch.setattr(commands, "visible_devices", lambda: ("0", "1", "2"))
+    with pytest.raises(UserError, match="this machine shows 3 GPUs"):
+        execute(suite, gpus=4)
+    with pytest.raises(UserError, match="3 GPUs are enough for 1 jobs of 2"):
+        execute(suite, gpus=2, jobs=2)
+    resources = commands._resources(argparse.Namespace(gpus=None, jobs=None, threads=None))
+    assert (resources.jobs, resources.gpus, resources.devices) == (3, 1, ("0", "1", "2"))
+    assert running._shares(resources, {"1"}) == [("0",), ("2",)]
+
+
+def test_slurm_gets_an_array_once(
+    read: Callable[[str], Suite],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suite = read(SUITE)
+    with pytest.raises(UserError, match="there is no Slurm here"):
+        execute(suite, cluster="slurm")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in (
+        ("sbatch", f'cp "$1" {tmp_path}/script; echo x >> {tmp_path}/calls; echo "Submitted batch job 42"'),
+        ("srun", ""),
+        ("sacct", 'echo "JobID|State|NodeList"; echo "42_0|RUNNING|n"; echo "42_[1-3]|PENDING|n"'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    with pytest.raises(UserError, match=r"Slurm does not take the jobs: .*nonsense"):
+        execute(suite, cluster="slurm", sbatch=["nonsense=1"])
+    assert execute(suite, cluster="slurm", jobs=2, gpus=1, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
+    script = (tmp_path / "script").read_text()
+    for flag in (
+        "array=0-3%2",
+        "gpus-per-node=1",
+        "partition=gpu",
+        "mem=32GB",
+        "cpus-per-task=8",
+        "time=60",
+        "signal=",
+    ):
+        assert f"#SBATCH --{flag}" in script
+    assert {found.state for found in running.states_of(suite.jobs).values()} == {State.QUEUED}
+    assert execute(suite, cluster="slurm")
+    assert "nothing to run" in capsys.readouterr().out
+    assert (tmp_path / "calls").read_text() == "x\n"
+    (tools / "sacct").write_text('#!/bin/sh\necho "JobID|State"; echo "42_[0-3]|CANCELLED by 0"\n')
+    running.SlurmJob.watcher.clear()
+    assert {found.state for found in running.states_of(suite.jobs).values()} == {State.WAITING}

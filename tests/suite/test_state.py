@@ -1,0 +1,123 @@
+"""What a work dir tells of its job."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.reading import Suite
+from fvnet_mm.suite.state import (
+    JOB_FILE,
+    LOCK_FILE,
+    Attempt,
+    JobFile,
+    State,
+    held,
+    is_held,
+    read_job_file,
+    state_of,
+    write_job_file,
+)
+
+RECORD = json.loads(
+    (Path(__file__).parents[1] / "report/leaderboard/records/retinanet_fvnet_t_seed0/run.json").read_text()
+)
+NOW = datetime.now(timezone.utc)
+
+
+@pytest.fixture
+def job(read: Callable[[str], Suite]) -> Job:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, cfg_options: [a=1]}]").jobs
+    return job
+
+
+def attempted(job: Job, *attempts: Attempt, status: str | None = None) -> None:
+    write_job_file(JobFile(definition=job.definition(), attempts=attempts), job.work_dir)
+    if status is not None:
+        (job.work_dir / "run.json").write_text(json.dumps(RECORD | dict(status=status)))
+
+
+def ended(status: int, reason: str | None = None) -> Attempt:
+    return Attempt(started=NOW, ended=NOW, exit_status=status, reason=reason)
+
+
+def test_before_and_after(job: Job) -> None:
+    assert state_of(job).state is State.WAITING
+    assert state_of(job, queued=True).state is State.QUEUED
+    attempted(job)
+    assert state_of(job).state is State.WAITING
+    attempted(job, ended(0), status="finished")
+    found = state_of(job, queued=True)
+    assert (found.state, found.record.result.metrics["AP"]) == (State.FINISHED, 31.2)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "state", "note"),
+    [
+        (Attempt(started=NOW), State.INTERRUPTED, ""),
+        (ended(-signal.SIGTERM), State.INTERRUPTED, ""),
+        (ended(128 + signal.SIGINT), State.INTERRUPTED, ""),
+        (ended(128 + signal.SIGTERM), State.INTERRUPTED, ""),
+        (ended(-signal.SIGKILL, "killed"), State.FAILED, "killed"),
+        (ended(2, "no data"), State.FAILED, "no data"),
+        (ended(0), State.FAILED, "exit status 0"),
+    ],
+)
+@pytest.mark.parametrize("status", [None, "running"])
+def test_ends_without_a_finished_record(
+    job: Job, attempt: Attempt, state: State, note: str, status: str | None
+) -> None:
+    attempted(job, ended(1), attempt, status=status)
+    found = state_of(job)
+    assert (found.state, found.note, len(found.attempts)) == (state, note, 2)
+    assert state_of(job, queued=True).state is State.QUEUED
+
+
+def test_other_runs_are_left_alone(job: Job) -> None:
+    job.work_dir.mkdir(parents=True)
+    (job.work_dir / "epoch_3.pth").touch()
+    assert state_of(job).state is State.OTHER
+    assert "no suite has started" in state_of(job).note
+    write_job_file(JobFile(definition=job.definition() | dict(cfg_options=["a=2"], amp="bf16")), job.work_dir)
+    assert state_of(job).state is State.OTHER
+    assert "other settings (cfg_options, amp)" in state_of(job).note
+    (job.work_dir / JOB_FILE).write_text("{")
+    assert state_of(job).state is State.OTHER
+    assert "is damaged" in state_of(job).note
+
+
+def test_a_damaged_record_is_no_finished_one(job: Job) -> None:
+    attempted(job, ended(0), status="finished")
+    (job.work_dir / "run.json").write_text('{"schema_version": 1')
+    found = state_of(job)
+    assert found.state is State.FAILED
+    assert "cut short" in found.note or "exit status 0" in found.note
+
+
+def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None:
+    attempted(job, Attempt(started=NOW), status="running")
+    assert not is_held(job.work_dir)
+    with held(job.work_dir) as lock:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+        assert state_of(job).state is State.RUNNING
+        with pytest.raises(UserError, match="another process is training"), held(job.work_dir, patience=0):
+            pass
+    assert state_of(job).state is State.RUNNING  # the child
+    child.communicate(b"\n")
+    assert state_of(job).state is State.INTERRUPTED
+    with held(job.work_dir, patience=0):
+        pass
+    assert (job.work_dir / LOCK_FILE).stat().st_size == 0
+
+
+def test_places_do_not_matter(job: Job, tmp_path: Path) -> None:
+    attempted(job, ended(0), status="finished")
+    file = read_job_file(job.work_dir)
+    assert str(tmp_path) not in file.model_dump_json()

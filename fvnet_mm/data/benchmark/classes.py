@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 VERSION = 1
-"""Version of what is drawn; whoever changes a pixel or a label raises it, and older sets are refused."""
+"""Version of what is drawn; whoever changes a pixel or a label raises it."""
 
 IMAGE_SIZE = 320
 """Width and height of an image in pixels."""

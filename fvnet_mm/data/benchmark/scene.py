@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from fvnet_mm.data.benchmark.classes import SEMANTIC_CLASSES, VERSION
@@ -53,3 +54,19 @@ def draw_scene(seed: int, split: str, index: int) -> Scene:
         if item.thing is not None:
             instances.append(Instance(item.thing, mask))
     return Scene(image, labels, tuple(instances))
+
+
+def shrink(scene: Scene, size: int) -> Scene:
+    """Scale a scene down to ``size`` x ``size`` pixels: colours are averaged, labels those of pixels' centres.
+
+    Objects that lose all their pixels are left out.
+    """
+    if size == scene.labels.shape[0]:
+        return scene
+
+    def sample(labels: Array) -> Array:
+        return cv2.resize(labels.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+    image = cv2.resize(scene.image, (size, size), interpolation=cv2.INTER_AREA)
+    instances = [Instance(item.thing, sample(item.mask) > 0) for item in scene.instances]
+    return Scene(image, sample(scene.labels), tuple(item for item in instances if item.mask.any()))

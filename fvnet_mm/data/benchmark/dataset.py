@@ -15,8 +15,10 @@ import concurrent.futures
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -149,7 +151,7 @@ def _make(
     # A fresh interpreter each: threads of this one would not survive a fork.
     context = multiprocessing.get_context("spawn")
     count = min(workers or len(os.sched_getaffinity(0)), max(len(missing), 1))
-    with concurrent.futures.ProcessPoolExecutor(count, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(count, context, initializer=_start_worker) as pool:
         try:
             waiting = {
                 pool.submit(_write_chunk, folder, settings["seed"], settings["image_size"], chunk): chunk
@@ -170,6 +172,19 @@ def _make(
         temporary.write_text(json.dumps({**settings, "fingerprints": prints}, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(parts)
     state.unlink()
+
+
+def _start_worker() -> None:
+    """Keeps a worker to one core, and ends it when the process that it works for is killed."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def _chunks(sizes: Mapping[str, int]) -> Iterator[_Chunk]:

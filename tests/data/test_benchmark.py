@@ -199,23 +199,29 @@ def test_whole_set_is_kept_and_others_are_refused(root: Path, tmp_path: Path):
 
 
 def test_killed_tool_goes_on(tmp_path: Path):
-    """Killed without warning once some images are there: they are kept, and the set becomes whole."""
-    words = [sys.executable, TOOL, "set", "--size", "50", "--val-size", "1", "--image-size", "64", "--workers", "1"]
-    parts = tmp_path / ".set.unfinished" / "parts"
-    running = subprocess.Popen(list(map(str, words)), cwd=tmp_path, stdout=subprocess.DEVNULL)
-    while not (parts / "train_000000.json").is_file():
+    """Killed without warning once some images are there: they are kept, whatever size is asked for then."""
+
+    def words(size: int) -> list[str]:
+        options = ["--size", size, "--val-size", "1", "--image-size", "64", "--workers", "1"]
+        return list(map(str, [sys.executable, TOOL, "set", *options]))
+
+    unfinished = tmp_path / ".set.unfinished"
+    running = subprocess.Popen(words(1000), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while not (unfinished / "parts" / "train_000025_000050.json").is_file():
         assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert not (tmp_path / "set").exists()
-    first = parts / "train_000000.json"
-    written = first.stat().st_mtime_ns
-    image = tmp_path / ".set.unfinished" / "images" / "training" / "train_000000.jpg"
-    assert image.is_file()
-    again = subprocess.run(list(map(str, words)), cwd=tmp_path, capture_output=True, text=True, check=False)
+    kept = {path.name: path.stat().st_mtime_ns for path in (unfinished / "images" / "training").glob("*_0000[0-2]*")}
+    stray = unfinished / "images" / "training" / "train_000999.jpg"
+    stray.write_bytes(b"half")
+    again = subprocess.run(words(50), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / "set" / "images" / "training" / "train_000000.jpg").stat().st_mtime_ns <= written
+    images = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "set" / "images" / "training").iterdir()}
+    assert len(images) == 50
+    assert len(kept) > 25
+    assert {name: images[name] for name in kept} == kept
     assert {path.name for path in tmp_path.iterdir()} == {"set"}
     assert find_coco(tmp_path / "set").train.image_count == 50
     assert "fingerprint" in again.stdout

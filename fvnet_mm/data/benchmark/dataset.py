@@ -59,7 +59,7 @@ class _Chunk(NamedTuple):
     @property
     def part(self) -> str:
         """Its file among the parts, which says when it is there that all the chunk's images are."""
-        return f"{self.split}_{self.start:06d}.json"
+        return f"{self.split}_{self.start:06d}_{self.stop:06d}.json"
 
 
 def write_shapes(
@@ -136,14 +136,15 @@ def _make(
     """Fill a folder with all that is not in it yet."""
     parts = folder / "parts"
     state = folder / "settings.json"
-    if folder.exists() and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != settings):
+    drawn = {key: value for key, value in settings.items() if key != "images"}  # images that are there fit any number
+    if folder.exists() and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != drawn):
         shutil.rmtree(folder)
     for split_folder in FOLDERS.values():
         (folder / "images" / split_folder).mkdir(parents=True, exist_ok=True)
         (folder / "annotations" / split_folder).mkdir(parents=True, exist_ok=True)
     parts.mkdir(exist_ok=True)
     with replacing(state) as temporary:
-        temporary.write_text(json.dumps(settings), encoding="utf-8")
+        temporary.write_text(json.dumps(drawn), encoding="utf-8")
     chunks = list(_chunks(settings["images"]))
     missing = [chunk for chunk in chunks if not (parts / chunk.part).is_file()]
     total = sum(settings["images"].values())
@@ -228,14 +229,19 @@ def _annotate(number: int, image_id: int, thing: int, mask: Array) -> dict[str, 
 
 
 def _join(root: Path, split: str, chunks: list[_Chunk]) -> str:
-    """Write a split's annotation file from its parts; returns the split's fingerprint."""
-    parts = [json.loads((root / "parts" / chunk.part).read_text(encoding="utf-8")) for chunk in chunks]
+    """Write a split's annotation file from its parts and remove what is in none; returns the split's fingerprint."""
+    pieces = [json.loads((root / "parts" / chunk.part).read_text(encoding="utf-8")) for chunk in chunks]
     document = {
         "info": {"description": "The shapes benchmark", "version": str(VERSION)},
-        "images": [image for part in parts for image in part["images"]],
-        "annotations": [annotation for part in parts for annotation in part["annotations"]],
+        "images": [image for piece in pieces for image in piece["images"]],
+        "annotations": [annotation for piece in pieces for annotation in piece["annotations"]],
         "categories": [{"id": number, "name": name} for number, name in enumerate(THINGS, 1)],
     }
+    names = {Path(image["file_name"]).stem for image in document["images"]}
+    for part in ("images", "annotations"):
+        for file in (root / part / FOLDERS[split]).iterdir():
+            if file.stem not in names:
+                file.unlink()
     with replacing(root / "annotations" / f"instances_{split}.json") as temporary:
         temporary.write_text(json.dumps(document), encoding="utf-8")
-    return hashlib.sha256("".join(digest for part in parts for digest in part["digests"]).encode()).hexdigest()
+    return hashlib.sha256("".join(digest for piece in pieces for digest in piece["digests"]).encode()).hexdigest()

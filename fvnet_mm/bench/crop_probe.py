@@ -22,7 +22,7 @@ from fvnet_mm.data.coco_document import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.files import replacing
 
-CROP_SIZE = 64
+CROP_SIZE = 48
 """Width and height of a crop in pixels."""
 
 WINDOW = 2.5
@@ -111,8 +111,8 @@ class LinearProbe(nn.Module):
 
 
 def tiny_network(classes: int) -> nn.Module:
-    """Five 3 x 3 convolutions, 0.25 M parameters."""
-    widths = (3, 24, 48, 96, 96, 96)
+    """Five 3 x 3 convolutions."""
+    widths = (3, 16, 32, 64, 64, 64)
     strides = (2, 2, 2, 1, 2)
     layers: list[nn.Module] = []
     for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True):
@@ -168,9 +168,7 @@ class Probe:
             warm = min(done * 10, 1.0)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * warm * (0.5 + 0.5 * float(np.cos(np.pi * done)))
-            images = _normalise(crops.images[rows])
-            flipped = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
-            images = torch.where(flipped, images.flip(-1), images)
+            images = _turn(_normalise(crops.images[rows]), generator)
             loss = F.cross_entropy(self.model(images), crops.labels[rows])
             self.optimizer.zero_grad()
             loss.backward()
@@ -187,6 +185,14 @@ class Probe:
         """(N,) int64: the class of each crop."""
         self.model.eval()
         return torch.cat([self.model(_normalise(images)).argmax(1) for images in crops.images.split(256)])
+
+
+def _turn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Flips and transposes some: none of the classes has a preferred direction."""
+    for change in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2)):
+        chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+        images = torch.where(chosen, change(images), images)
+    return images
 
 
 def _normalise(images: torch.Tensor) -> torch.Tensor:

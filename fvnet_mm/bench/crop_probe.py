@@ -71,29 +71,28 @@ def cut_out(split: CocoSplit) -> Crops:
     labels, areas = np.empty(count, np.int64), np.empty(count, np.float32)
     row = 0
     for entry in document.images:
-        picture = cv2.imread(str(split.image_dir / entry["file_name"]))[..., ::-1]
+        picture = cv2.cvtColor(cv2.imread(str(split.image_dir / entry["file_name"])), cv2.COLOR_BGR2RGB)
         for annotation in by_image.get(entry["id"], ()):
             left, top, width, height = annotation["bbox"]
-            side = WINDOW * max(width, height)
-            scale = CROP_SIZE / side
-            x, y = left + width / 2 - side / 2, top + height / 2 - side / 2
-            # Pixel centres are at halves.
-            move = np.array([[scale, 0, (0.5 - x) * scale - 0.5], [0, scale, (0.5 - y) * scale - 0.5]])
-            mask = coco_mask.decode(annotation["segmentation"])
-            images[row] = _warp(picture, move, (GREY,) * 3)
-            inside[row] = _warp(mask * 255, move, 0) > 127
+            side = round(WINDOW * max(width, height))
+            corner = round(left + width / 2 - side / 2), round(top + height / 2 - side / 2)
+            images[row] = _window(picture, corner, side, (GREY,) * 3)
+            inside[row] = _window(coco_mask.decode(annotation["segmentation"]) * 255, corner, side, 0) > 127
             labels[row], areas[row] = numbers[annotation["category_id"]], annotation["area"]
             row += 1
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return Crops(pixels, torch.from_numpy(inside), torch.from_numpy(labels), torch.from_numpy(areas))
 
 
-def _warp(picture: np.ndarray, move: np.ndarray, outside: tuple[int, ...] | int) -> np.ndarray:
-    size = (CROP_SIZE, CROP_SIZE)
-    if move[0, 0] < 1:  # cv2 does not average where it reduces
-        sigma = 0.4 / move[0, 0]
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    return cv2.warpAffine(picture, move, size, flags=cv2.INTER_LINEAR, borderValue=outside)
+def _window(picture: np.ndarray, corner: tuple[int, int], side: int, outside: tuple[int, ...] | int) -> np.ndarray:
+    """A square of the picture, which may reach beyond it, at the size of a crop."""
+    x, y = corner
+    height, width = picture.shape[:2]
+    part = picture[max(y, 0) : y + side, max(x, 0) : x + side]
+    below, right = max(y + side - height, 0), max(x + side - width, 0)
+    part = cv2.copyMakeBorder(part, max(-y, 0), below, max(-x, 0), right, cv2.BORDER_CONSTANT, value=outside)
+    way = cv2.INTER_AREA if side > CROP_SIZE else cv2.INTER_LINEAR
+    return cv2.resize(part, (CROP_SIZE, CROP_SIZE), interpolation=way)
 
 
 class LinearProbe(nn.Module):

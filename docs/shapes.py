@@ -1,7 +1,7 @@
 """What docs/shapes.md shows of the shapes benchmark: a labelled contact sheet, statistics, and the probes' table.
 
 python docs/shapes.py sheet                      writes docs/images/shapes.jpg
-python docs/shapes.py statistics                 prints sizes and classes of 2,000 scenes
+python docs/shapes.py statistics data/shapes     prints sizes and classes of a set's objects
 python docs/shapes.py scores                     prints the table of the records in results/shapes
 """
 
@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 
 from fvnet_mm.data.benchmark.classes import SEMANTIC_CLASSES, SIZE_SHARES, THINGS, size_class
-from fvnet_mm.data.benchmark.ground import draw_ground
-from fvnet_mm.data.benchmark.placing import lay_out
 from fvnet_mm.data.benchmark.scene import Scene, draw_scene
 from fvnet_mm.files import replacing
 
@@ -94,23 +92,17 @@ def caption(name: str) -> np.ndarray:
     return band
 
 
-def statistics(count: int = 2000) -> str:
-    """Sizes and classes of the first training scenes, which need not be painted for it."""
-    sizes, classes, occluded = Counter(), Counter(), 0
-    for index in range(count):
-        rng = np.random.default_rng([1, 0, 0, index])
-        layout = lay_out(rng, draw_ground(rng).direction)
-        for number, item in enumerate(layout.items):
-            if item.thing is not None:
-                area = int(layout.mask(number).sum())
-                sizes[size_class(area)] += 1
-                classes[item.thing] += 1
-                occluded += area < 0.9 * item.side**2
-    total = sizes.total()
-    lines = [f"{total:,} objects in {count:,} images, {total / count:.1f} each; {occluded / total:.1%} lose over 10 %"]
+def statistics(root: Path) -> str:
+    """Sizes and classes of the objects of all splits of a set."""
+    documents = [json.loads(file.read_text(encoding="utf-8")) for file in (root / "annotations").glob("*.json")]
+    annotations = [annotation for document in documents for annotation in document["annotations"]]
+    sizes = Counter(size_class(annotation["area"]) for annotation in annotations)
+    classes = Counter(annotation["category_id"] for annotation in annotations)
+    total, images = len(annotations), sum(len(document["images"]) for document in documents)
+    lines = [f"{total:,} objects in {images:,} images, {total / images:.1f} each"]
     for name, size, share in zip(("small", "medium", "large"), range(3), SIZE_SHARES, strict=True):
         lines.append(f"{name:8} {sizes[size] / total:.1%} (COCO {share:.1%})")
-    lines += [f"{name:12} {classes[number] / total:.1%}" for number, name in enumerate(THINGS)]
+    lines += [f"{name:12} {classes[number] / total:.1%}" for number, name in enumerate(THINGS, 1)]
     return "\n".join(lines)
 
 
@@ -141,12 +133,14 @@ def pair_accuracy(record: dict, pair: tuple[str, str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["sheet", "statistics", "scores"])
-    if (what := parser.parse_args().what) == "sheet":
+    parser.add_argument("root", type=Path, nargs="?", default=ROOT / "data" / "shapes", help="set to be counted")
+    arguments = parser.parse_args()
+    if arguments.what == "sheet":
         with replacing(SHEET) as temporary:
             cv2.imwrite(str(temporary), sheet()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
         print(SHEET)
     else:
-        print({"statistics": statistics, "scores": scores}[what]())
+        print(statistics(arguments.root) if arguments.what == "statistics" else scores())
 
 
 if __name__ == "__main__":

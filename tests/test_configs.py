@@ -24,6 +24,7 @@ from fvnet_mm.engine.trunk import plug_backbone
 CONFIGS = Path(__file__).parents[1] / "configs"
 FRAMEWORKS = {"retinanet": "coco", "mask_rcnn": "coco", "semantic_fpn": "ade20k", "upernet": "ade20k"}
 LEAVES = sorted(path for framework in FRAMEWORKS for path in CONFIGS.glob(f"{framework}_*.py"))
+DATA = (*FRAMEWORKS.values(), "shapes")
 TRUNKS = sorted((CONFIGS / "_base_" / "backbones").glob("*.py"))
 COMPARED = ("fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l", "mobilenet_v2", "mobilenet_v3_large")
 COMPARED += ("efficientformer_l1", "efficientformer_l3", "efficientformer_l7")
@@ -39,6 +40,7 @@ def test_the_comparison_is_complete() -> None:
     for size in "tsml":
         wanted |= {f"{framework}_fvnet_{size}_coco_3x" for framework in ("retinanet", "mask_rcnn")}
         wanted |= {f"semantic_fpn_fvnet_{size}_ade20k_{length}" for length in ("80k", "160k")}
+    wanted |= {f"{framework}_fvnet_s_shapes" for framework in FRAMEWORKS}
     assert {path.stem for path in LEAVES} == wanted
 
 
@@ -56,7 +58,7 @@ def detection_sample() -> DetDataSample:
 def segmentation_sample() -> SegDataSample:
     sample = SegDataSample()
     sample.set_metainfo(dict(img_shape=SHAPE, pad_shape=SHAPE, ori_shape=SHAPE))
-    sample.gt_sem_seg = PixelData(data=torch.randint(0, 150, (1, *SHAPE)))
+    sample.gt_sem_seg = PixelData(data=torch.randint(0, 19, (1, *SHAPE)))
     return sample
 
 
@@ -66,7 +68,7 @@ def test_leaf(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(path.read_text().splitlines()) <= 12
     cfg = Config.fromfile(path)
     framework = next(name for name in FRAMEWORKS if path.stem.startswith(name))
-    assert path.stem.startswith(f"{framework}_{cfg.backbone_name}_{FRAMEWORKS[framework]}")
+    assert path.stem.startswith(tuple(f"{framework}_{cfg.backbone_name}_{data}" for data in DATA))
     cfg.model.backbone.pop("init_cfg", None)
     sync_batch_norm_off(cfg.model)
     model = build_model(cfg.model)
@@ -76,7 +78,7 @@ def test_leaf(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     model.init_weights()
     model.train()
-    sample = segmentation_sample() if "ade20k" in path.stem else detection_sample()
+    sample = segmentation_sample() if FRAMEWORKS[framework] == "ade20k" else detection_sample()
     losses = model.loss(torch.randn(2, 3, *SHAPE), [sample, sample])
     total = sum(sum(value) if isinstance(value, list) else value for name, value in losses.items() if "loss" in name)
     total.backward()
@@ -200,6 +202,27 @@ CHECKS: dict[str, Callable[[Config], None]] = {
     "semantic_fpn": check_semantic_fpn,
     "upernet": check_upernet,
 }
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_protocol_of_shapes(framework: str) -> None:
+    """One schedule for all four, from scratch whatever the trunk, on data that the config says how to get."""
+    cfg = Config.fromfile(CONFIGS / f"{framework}_fvnet_s_shapes.py")
+    assert cfg.from_scratch
+    assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == ("AdamW", 5e-4)
+    assert (cfg.optim_wrapper.optimizer.weight_decay, cfg.optim_wrapper.clip_grad.max_norm) == (0.05, 5.0)
+    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ("LinearLR", 1)
+    assert (cosine.type, cosine.begin, cosine.end) == ("CosineAnnealingLR", 1, 10)
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (10, 5)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = loader.dataset.get("dataset", loader.dataset)
+        assert dataset.data_root == "data/shapes/"
+        assert all("scale" not in transform for transform in dataset.pipeline)
+    classes = {12, 19} & {len(cfg.metainfo.classes)}
+    assert classes == ({12} if FRAMEWORKS[framework] == "coco" else {19})
+    assert cfg.made_with.startswith("python tools/make_shapes.py data/shapes")
 
 
 @pytest.mark.parametrize("framework", ["retinanet", "mask_rcnn"])

@@ -8,7 +8,7 @@ _base_ = [
 ]
 default_scope = "mmpretrain"
 levels = (3,)  # stages that the neck reads
-is_pretraining = True  # another --backbone starts from random weights, too, and not from its published ones
+from_scratch = True  # another --backbone starts from random weights, too, and not from its published ones
 model = dict(
     type="mmpretrain.ImageClassifier",
     data_preprocessor=dict(type="ClsDataPreprocessor", **_base_.data_preprocessor),

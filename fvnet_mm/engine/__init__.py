@@ -6,6 +6,7 @@ from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLinearClsHead
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
 from fvnet_mm.engine.prediction_metric import SavedPredictions
+from fvnet_mm.engine.resident import ResidentDataset, hand_on
 from fvnet_mm.engine.runner import SuiteRunner
 from fvnet_mm.engine.weights import PretrainedWeights
 
@@ -18,8 +19,10 @@ __all__ = [
     "PretrainedWeights",
     "ProgressHook",
     "ReproducibleEpochHook",
+    "ResidentDataset",
     "SavedPredictions",
     "StepEMAHook",
     "SuiteRunner",
+    "hand_on",
     "seed_worker",
 ]

@@ -45,9 +45,9 @@ def load_config(arguments: argparse.Namespace) -> Config:
 
 
 def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Applies ``--weights`` and ``--scratch``; a demo and a pretraining start from scratch where neither is given."""
+    """Applies ``--weights`` and ``--scratch``; a demo starts from scratch, and a config that says so."""
     weights = getattr(arguments, "weights", None)
-    scratch = getattr(arguments, "scratch", False) or arguments.demo or cfg.get("is_pretraining", False)
+    scratch = getattr(arguments, "scratch", False) or arguments.demo or cfg.get("from_scratch", False)
     if weights is None and not scratch:
         return
     if weights is None:

@@ -25,6 +25,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fvnet_mm.engine.resident import ResidentDataset
+
 
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
@@ -59,6 +61,9 @@ class ReproducibleEpochHook(Hook):
         self._seed(runner, runner.epoch)
         if not counts_iterations(runner):
             runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
+        dataset = runner.train_dataloader.dataset
+        if isinstance(dataset, ResidentDataset):  # where iterations are counted, its loader is advanced from the start
+            dataset.begin_epoch(runner.seed, 0 if counts_iterations(runner) else runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         if counts_iterations(runner):

@@ -141,6 +141,11 @@ def shorten_epochs(cfg: Config, epochs: int, iterations: int, batch_size: int) -
     cfg.default_hooks.logger.interval = iterations // 2
 
 
+def how_to_get(cfg: Config, otherwise: str) -> str:
+    """What to do about missing data: run the command that the config names, or else what ``otherwise`` says."""
+    return f"make it with `{cfg.made_with}`" if "made_with" in cfg else otherwise
+
+
 def set_num_classes(model: ConfigDict, count: int) -> None:
     """Sets ``num_classes`` wherever the heads of a model config have it; the backbone's own is left alone."""
     for key, value in model.items():

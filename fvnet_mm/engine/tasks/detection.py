@@ -16,6 +16,7 @@ from fvnet_mm.engine.tasks.base import (
     DataSplit,
     Task,
     evaluators,
+    how_to_get,
     progress_bar,
     refuse_bad,
     scale_images,
@@ -60,11 +61,13 @@ class Detection(Task):
             annotation_file, image_dir = root / dataset.ann_file, root / dataset.data_prefix.img
             for path in (annotation_file, image_dir):
                 if not path.exists():
-                    raise UserError(
-                        f"there is no data in {root}: {path} does not exist, where the config expects COCO 2017 "
-                        "(annotations/instances_train2017.json and instances_val2017.json, train2017/, val2017/); put "
-                        "it there, name another folder with --data DIR, or try --demo, which generates a small set."
+                    what_to_do = how_to_get(
+                        cfg,
+                        "the config expects COCO 2017 there (annotations/instances_train2017.json and "
+                        "instances_val2017.json, train2017/, val2017/); put it there, name another folder with "
+                        "--data DIR, or try --demo, which generates a small set",
                     )
+                    raise UserError(f"there is no data in {root}: {path} does not exist; {what_to_do}.")
             document = self._documents.read(annotation_file)
             splits[name] = as_split(name, annotation_file, image_dir, document)
         self._check_masks(cfg, splits.values())

@@ -16,10 +16,12 @@ from fvnet_mm.engine.tasks.base import (
     DataSplit,
     Task,
     evaluators,
+    how_to_get,
     progress_bar,
     refuse_bad,
     scale_images,
     set_num_classes,
+    shorten_epochs,
 )
 from fvnet_mm.errors import UserError
 
@@ -49,11 +51,13 @@ class Segmentation(Task):
             image_dir, label_dir = (root / dataset.data_prefix[key] for key in ("img_path", "seg_map_path"))
             for path in (image_dir, label_dir):
                 if not path.is_dir():
-                    raise UserError(
-                        f"there is no data in {root}: {path} does not exist, where the config expects ADE20K "
-                        "(ADEChallengeData2016: images/ and annotations/, each with training/ and validation/); put it "
-                        "there, name another folder with --data DIR, or try --demo, which generates a small set."
+                    what_to_do = how_to_get(
+                        cfg,
+                        "the config expects ADE20K there (ADEChallengeData2016: images/ and annotations/, each with "
+                        "training/ and validation/); put it there, name another folder with --data DIR, or try "
+                        "--demo, which generates a small set",
                     )
+                    raise UserError(f"there is no data in {root}: {path} does not exist; {what_to_do}.")
             list_file = root / dataset.ann_file if dataset.get("ann_file") else None
             splits[name] = as_split(name, image_dir, label_dir, list_file)
         classes = dataset.get("metainfo", {}).get("classes") or find_classes(root)
@@ -104,14 +108,18 @@ class Segmentation(Task):
         thousands from ImageNet's.
         """
         scale_images(cfg, IMAGE_SIZE)
+        cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
+        cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
+        if "max_epochs" in cfg.train_cfg:
+            steps = self.demo_images[0] // BATCH
+            shorten_epochs(cfg, ITERATIONS // steps, steps, BATCH)
+            return
         cfg.train_dataloader.batch_size = BATCH
         cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
         cfg.train_cfg.max_iters = ITERATIONS
         cfg.train_cfg.val_interval = ITERATIONS // 2
         cfg.default_hooks.checkpoint.interval = ITERATIONS // 2
         cfg.default_hooks.logger.interval = ITERATIONS // 8
-        cfg.optim_wrapper.optimizer.lr = LEARNING_RATE
-        cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
         warm_up = ITERATIONS // 8
         cfg.param_scheduler = [
             dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fvnet_mm.bench.crop_probe import CROP_SIZE, GREY, MODELS, Crops, Probe, build_probe, cut_out
+from fvnet_mm.data.benchmark.dataset import write_shapes
+from fvnet_mm.data.benchmark.scene import draw_scene
+from fvnet_mm.data.coco_layout import find_coco
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Crops:
+    root = tmp_path_factory.mktemp("probe") / "shapes"
+    write_shapes(root, {"train": 2, "val": 1, "test": 1}, workers=1)
+    return cut_out(find_coco(root).train)
+
+
+def test_crops_show_the_objects(crops: Crops):
+    instances = [item for index in range(2) for item in draw_scene(0, "train", index).instances]
+    assert crops.labels.tolist() == [item.thing for item in instances]
+    assert crops.areas.tolist() == [item.mask.sum() for item in instances]
+    for inside, item in zip(crops.inside.numpy(), instances, strict=True):
+        rows, columns = np.nonzero(item.mask)
+        window = 2.5 * max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+        assert inside.mean() == pytest.approx(item.mask.sum() / window**2, rel=0.15)
+        centre = np.argwhere(inside)
+        assert (centre.min(0) + centre.max(0)) / 2 == pytest.approx([(CROP_SIZE - 1) / 2] * 2, abs=2)
+
+
+def test_without_surroundings_only_the_object_is_left(crops: Crops):
+    alone = crops.without_surroundings()
+    inside = crops.inside[:, None].expand_as(alone.images)
+    assert (alone.images[~inside] == GREY).all()
+    assert torch.equal(alone.images[inside], crops.images[inside])
+    assert not torch.equal(alone.images, crops.images)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_probes_give_a_score_for_each_class(name: str):
+    assert build_probe(name, 12)(torch.rand(2, 3, CROP_SIZE, CROP_SIZE) * 2 - 1).shape == (2, 12)
+
+
+def coloured(count: int) -> Crops:
+    """Two classes that a colour tells apart."""
+    labels = torch.arange(count) % 2
+    images = torch.full((count, 3, CROP_SIZE, CROP_SIZE), 60, dtype=torch.uint8)
+    images[labels == 1, 0] = 200
+    return Crops(images, torch.ones(count, CROP_SIZE, CROP_SIZE, dtype=torch.bool), labels, torch.ones(count))
+
+
+def test_a_probe_learns_and_goes_on_where_it_was(tmp_path: Path):
+    data = coloured(128)
+    whole = Probe("linear", 2, 6, 0, tmp_path / "whole.pth")
+    for _ in range(6):
+        whole.train_epoch(data)
+    assert torch.equal(whole.predict(data), data.labels)
+    halves = Probe("linear", 2, 6, 0, tmp_path / "halves.pth")
+    for _ in range(3):
+        halves.train_epoch(data)
+    halves = Probe("linear", 2, 6, 0, tmp_path / "halves.pth")
+    assert halves.epoch == 3
+    for _ in range(3):
+        halves.train_epoch(data)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, halves.model.state_dict()[name]), name

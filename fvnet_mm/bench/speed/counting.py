@@ -1,0 +1,165 @@
+"""MACs by two counters, what a counter skips, and the bytes that memory must carry at least."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from mmengine.analysis import FlopAnalyzer
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from fvnet_mm.bench.complexity import count_macs, count_parameters
+from fvnet_mm.bench.model_complexity import count_model, parts_of
+from fvnet_mm.bench.speed.passes import network
+from fvnet_mm.bench.speed.schema import Counted, Skipped
+from fvnet_mm.bench.speed.subjects import trunk_of
+
+DISAGREEMENT_LIMIT = 0.05
+
+_MULTIPLYING = ("conv", "addmm", "bmm", "matmul", "einsum", "linear")
+"""Operators of mmengine's counter that torch's counts, too; it also counts norms, pooling and interpolation."""
+
+
+def parameters_of(module: nn.Module) -> dict[str, int]:
+    """Parameters of a model's parts, or of a trunk alone under 'backbone'."""
+    if trunk_of(module) is module:
+        return {"backbone": count_parameters(module)}
+    return {name: count_parameters(part) for name, part in parts_of(module).items()}
+
+
+def count_subject(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> tuple[Counted, ...]:
+    """Counts of a trunk, and of a whole model's trunk and network, for one image of every size, in eval mode.
+
+    The module has its weights on the CPU and is not changed.
+    """
+    counted = []
+    trunk = trunk_of(module)
+    for size in sizes:
+        macs = {"backbone": count_macs(trunk, (1, 3, *size))}
+        counted.append(_count("trunk", trunk, size, macs, lambda m: m))
+        if trunk is not module:
+            counted.append(_count("model", module, size, count_model(module, size).macs, network))
+    return tuple(counted)
+
+
+def _count(
+    what: str,
+    module: nn.Module,
+    size: tuple[int, int],
+    macs: Mapping[str, int],
+    forward_of: Callable[[nn.Module], Callable[[Tensor], object]],
+) -> Counted:
+    traffic = _watch(module, size, forward_of)
+    other, failed = None, None
+    try:
+        other = _other_macs(module, size, forward_of)
+    except Exception as error:  # its tracing fails in as many ways as there are operators
+        failed = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    return Counted(
+        what=what,
+        size=size,
+        macs=dict(macs),
+        other_macs=other,
+        other_failed=failed,
+        skipped=traffic.skipped(),
+        weight_bytes=traffic.weight_bytes,
+        activation_bytes=traffic.activation_bytes,
+    )
+
+
+class _Traffic(TorchDispatchMode):
+    """Watches the operators of a pass: bytes of those that multiply, and how often others come and what they write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight_bytes = self.activation_bytes = 0
+        self._seen: set[int] = set()
+        self._calls: Counter[str] = Counter()
+        self._written: Counter[str] = Counter()
+        self._all_written = 0
+
+    def __torch_dispatch__(
+        self, operator: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        outputs = operator(*args, **(kwargs or {}))
+        if any(value.alias_info is not None and not value.alias_info.is_write for value in operator._schema.returns):
+            return outputs  # a view
+        written = sum(tensor.numel() for tensor in _tensors(outputs))
+        self._all_written += written
+        if operator.overloadpacket in flop_registry:
+            self._read((args, kwargs or {}))
+            self.activation_bytes += sum(tensor.numel() * tensor.element_size() for tensor in _tensors(outputs))
+        else:
+            self._calls[str(operator.overloadpacket)] += 1
+            self._written[str(operator.overloadpacket)] += written
+        return outputs
+
+    def _read(self, inputs: object) -> None:
+        for tensor in _tensors(inputs):
+            size = tensor.numel() * tensor.element_size()
+            # A transposed weight is a view of it.
+            parameter = tensor if isinstance(tensor, nn.Parameter) else tensor._base
+            if not isinstance(parameter, nn.Parameter):
+                self.activation_bytes += size
+            elif id(parameter) not in self._seen:
+                self._seen.add(id(parameter))
+                self.weight_bytes += size
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Operators without a count, the greatest share first."""
+        return tuple(
+            Skipped(operator=name.removeprefix("aten."), calls=self._calls[name], share=written / self._all_written)
+            for name, written in self._written.most_common()
+            if written
+        )
+
+
+def _watch(
+    module: nn.Module, size: tuple[int, int], forward_of: Callable[[nn.Module], Callable[[Tensor], object]]
+) -> _Traffic:
+    """A pass under watch: on the meta device where the module runs there, else on the CPU."""
+    for device in ("meta", "cpu"):
+        traffic = _Traffic()
+        try:
+            with torch.no_grad():
+                on_device = copy.deepcopy(module).to(device)
+                images = torch.zeros(1, 3, *size, device=device)
+                with traffic:
+                    forward_of(on_device)(images)
+            return traffic
+        except (NotImplementedError, RuntimeError):
+            if device == "cpu":
+                raise
+    raise AssertionError("one of both has returned or raised")
+
+
+class _Traced(nn.Module):
+    """A network as a module whose outputs are tensors, for tracing."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.module = module
+        self._forward = forward
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_tensors(self._forward(images)))
+
+
+def _other_macs(
+    module: nn.Module, size: tuple[int, int], forward_of: Callable[[nn.Module], Callable[[Tensor], object]]
+) -> int:
+    traced = _Traced(module, forward_of(module))
+    analyzer = FlopAnalyzer(traced, (torch.zeros(1, 3, *size),))
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():
+        found = analyzer.by_operator()
+    return int(sum(macs for operator, macs in found.items() if operator in _MULTIPLYING))
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]

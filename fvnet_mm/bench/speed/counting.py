@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from mmengine.analysis import FlopAnalyzer
@@ -13,16 +14,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from fvnet_mm.backbones.ftfu import FTFU
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.bench.model_complexity import count_model, parts_of
 from fvnet_mm.bench.speed.passes import network
-from fvnet_mm.bench.speed.schema import Counted, Skipped
 from fvnet_mm.bench.speed.subjects import trunk_of
+from fvnet_mm.records.benchmark import Counted, Size, Skipped
 
-DISAGREEMENT_LIMIT = 0.05
+FTFU_OPERATIONS = 9
+"""Element-wise operations of a Fluid Temporal Flow Unit for every value of its state.
+
+Of ``closed_form_step``: the attractor's sum, softplus, 1/tau + f, f / lam, times a, lam * dt, exp, and the step from h*
+towards h as two. Convolutions are counted by the counters.
+"""
 
 _MULTIPLYING = ("conv", "addmm", "bmm", "matmul", "einsum", "linear")
 """Operators of mmengine's counter that torch's counts, too; it also counts norms, pooling and interpolation."""
+
+Forward = Callable[[Tensor], object]
 
 
 def parameters_of(module: nn.Module) -> dict[str, int]:
@@ -32,7 +41,23 @@ def parameters_of(module: nn.Module) -> dict[str, int]:
     return {name: count_parameters(part) for name, part in parts_of(module).items()}
 
 
-def count_subject(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> tuple[Counted, ...]:
+def ftfu_operations(module: nn.Module, size: Size) -> int:
+    """Element-wise operations of a trunk's Fluid Temporal Flow Units for one image, from their equation.
+
+    No counter has the closed form among its operators; :data:`FTFU_OPERATIONS` times the values of each unit's state.
+    """
+    values = []
+    trunk = copy.deepcopy(trunk_of(module)).to("meta")
+    units = [unit for unit in trunk.modules() if isinstance(unit, FTFU)]
+    for unit in units:
+        unit.register_forward_hook(lambda _, inputs, output: values.append(inputs[0].numel()))
+    if units:
+        with torch.no_grad():
+            trunk(torch.zeros(1, 3, *size, device="meta"))
+    return FTFU_OPERATIONS * sum(values)
+
+
+def count_subject(module: nn.Module, sizes: Sequence[Size]) -> tuple[Counted, ...]:
     """Counts of a trunk, and of a whole model's trunk and network, for one image of every size, in eval mode.
 
     The module has its weights on the CPU and is not changed.
@@ -48,16 +73,16 @@ def count_subject(module: nn.Module, sizes: Sequence[tuple[int, int]]) -> tuple[
 
 
 def _count(
-    what: str,
+    what: Literal["trunk", "model"],
     module: nn.Module,
-    size: tuple[int, int],
+    size: Size,
     macs: Mapping[str, int],
-    forward_of: Callable[[nn.Module], Callable[[Tensor], object]],
+    forward_of: Callable[[nn.Module], Forward],
 ) -> Counted:
     traffic = _watch(module, size, forward_of)
     other, failed = None, None
     try:
-        other = _other_macs(module, size, forward_of)
+        other = _other_macs(forward_of(module), module, size)
     except Exception as error:  # its tracing fails in as many ways as there are operators
         failed = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     return Counted(
@@ -119,29 +144,27 @@ class _Traffic(TorchDispatchMode):
         )
 
 
-def _watch(
-    module: nn.Module, size: tuple[int, int], forward_of: Callable[[nn.Module], Callable[[Tensor], object]]
-) -> _Traffic:
+def _watch(module: nn.Module, size: Size, forward_of: Callable[[nn.Module], Forward]) -> _Traffic:
     """A pass under watch: on the meta device where the module runs there, else on the CPU."""
-    for device in ("meta", "cpu"):
-        traffic = _Traffic()
-        try:
-            with torch.no_grad():
-                on_device = copy.deepcopy(module).to(device)
-                images = torch.zeros(1, 3, *size, device=device)
-                with traffic:
-                    forward_of(on_device)(images)
-            return traffic
-        except (NotImplementedError, RuntimeError):
-            if device == "cpu":
-                raise
-    raise AssertionError("one of both has returned or raised")
+    try:
+        return _watch_on("meta", copy.deepcopy(module), size, forward_of)
+    except (NotImplementedError, RuntimeError):  # an operator without a meta kernel, or one that looks at values
+        return _watch_on("cpu", module, size, forward_of)
+
+
+def _watch_on(device: str, module: nn.Module, size: Size, forward_of: Callable[[nn.Module], Forward]) -> _Traffic:
+    forward = forward_of(module.to(device))
+    traffic = _Traffic()
+    images = torch.zeros(1, 3, *size, device=device)
+    with torch.no_grad(), traffic:
+        forward(images)
+    return traffic
 
 
 class _Traced(nn.Module):
     """A network as a module whose outputs are tensors, for tracing."""
 
-    def __init__(self, module: nn.Module, forward: Callable[[Tensor], object]) -> None:
+    def __init__(self, module: nn.Module, forward: Forward) -> None:
         super().__init__()
         self.module = module
         self._forward = forward
@@ -150,11 +173,8 @@ class _Traced(nn.Module):
         return tuple(_tensors(self._forward(images)))
 
 
-def _other_macs(
-    module: nn.Module, size: tuple[int, int], forward_of: Callable[[nn.Module], Callable[[Tensor], object]]
-) -> int:
-    traced = _Traced(module, forward_of(module))
-    analyzer = FlopAnalyzer(traced, (torch.zeros(1, 3, *size),))
+def _other_macs(forward: Forward, module: nn.Module, size: Size) -> int:
+    analyzer = FlopAnalyzer(_Traced(module, forward), (torch.zeros(1, 3, *size),))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad():
         found = analyzer.by_operator()

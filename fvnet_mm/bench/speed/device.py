@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,10 +9,17 @@ from pathlib import Path
 
 import torch
 
-from fvnet_mm.bench.speed.schema import Clock, Conditions
+from fvnet_mm.engine.run_facts import processor_name
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.benchmark import Clock, Conditions
 
-_THROTTLING = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "thermal", 0x40: "hardware thermal", 0x80: "power brake"}
+_THROTTLING = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "thermal",
+    0x40: "hardware thermal",
+    0x80: "power brake",
+}
 """Bits of NVML's reasons for a low clock that are no choice of the user's (``nvmlClocksEventReason*``)."""
 
 _COPY_BYTES = 128 * 2**20
@@ -21,7 +27,7 @@ _COPY_BYTES = 128 * 2**20
 
 
 def check_device(backend: str, precision: str) -> None:
-    """Raises a UserError unless torch has that device ('cpu', 'cuda' or 'mps') and it that precision."""
+    """Raises a UserError unless torch has that device ('cpu', 'cuda' or 'mps'), and the device that precision."""
     if backend == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda needs a CUDA device and torch sees none; use --device cpu.")
     if backend == "mps" and not torch.backends.mps.is_available():
@@ -47,8 +53,7 @@ def device_name(backend: str) -> str:
     """The GPU's or CPU's name."""
     if backend == "cuda":
         return torch.cuda.get_device_name()
-    found = _processor_line("model name")
-    return ("GPU of " if backend == "mps" else "") + (found or platform.processor() or platform.machine())
+    return f"GPU of {processor_name()}" if backend == "mps" else processor_name()
 
 
 def driver(backend: str) -> str | None:
@@ -60,8 +65,7 @@ def driver(backend: str) -> str | None:
 def read_clock(backend: str) -> Clock:
     """Clock of the GPU, or of the first core, as the system states it now; empty where it does not."""
     if backend == "cpu":
-        stated = _processor_line("cpu MHz")
-        return Clock(mhz=float(stated)) if stated else Clock()
+        return Clock(mhz=_cpu_mhz())
     answer = _nvidia_smi("clocks.sm,clocks_throttle_reasons.active") if backend == "cuda" else None
     if answer is None:
         return Clock()
@@ -87,13 +91,14 @@ def bandwidth(backend: str) -> float:
     return 2 * _COPY_BYTES / fastest
 
 
-def _processor_line(key: str) -> str | None:
-    """The first value of that key in Linux's list of processors."""
+def _cpu_mhz() -> float | None:
+    """Of the first core."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not on Linux
         return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
+    stated = next((line.partition(":")[2] for line in lines if line.startswith("cpu MHz")), None)
+    return float(stated) if stated is not None else None
 
 
 def _nvidia_smi(query: str) -> list[str] | None:

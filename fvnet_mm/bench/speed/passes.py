@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from fvnet_mm.bench.model_complexity import head_inputs, parts_of
-from fvnet_mm.bench.speed.schema import Case, Conditions
+from fvnet_mm.records.benchmark import Case, Conditions
 
 Pass = Callable[[], object]
 

@@ -1,4 +1,7 @@
-"""The schema of ``benchmark.json``; docs/benchmark.md explains it to readers of the file."""
+"""The schema of ``benchmark.json``; docs/benchmark.md explains it to readers of the file.
+
+Paths, numbers and unknown values are as in :mod:`fvnet_mm.records.schema`. Sizes are (height, width).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from fvnet_mm.records.schema import Backbone
 
 SCHEMA_VERSION = 1
 
@@ -57,6 +62,23 @@ class Conditions(_Part):
         """The first 12 hex digits of the SHA-256 of the fields."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
+    @property
+    def summary(self) -> str:
+        """All of it in one line."""
+        parts = [
+            self.device,
+            f"driver {self.driver}" if self.driver is not None else None,
+            f"torch {self.torch}",
+            self.precision + (" (TF32 allowed)" if self.tf32 else ", no TF32" if self.backend == "cuda" else ""),
+            f"{self.threads} thread{'s' * (self.threads > 1)}",
+            "channels last" if self.channels_last else "channels first",
+            "compiled" if self.compiled else "eager",
+            "trunks fused" if self.fused else "trunks not fused",
+            "training step" if self.training else "inference",
+            "a process per model" if self.isolated else "one process",
+        ]
+        return ", ".join(part for part in parts if part)
+
 
 class Case(_Part):
     """What a pass is: a part of the model on so many images of (height, width)."""
@@ -74,7 +96,7 @@ class Clock(_Part):
 
 
 class Skipped(_Part):
-    """An operator that a counter has no count for: calls, and its share of all values that operators wrote, in [0, 1]."""
+    """An operator that a counter has no count for: calls, and its share of all values that operators wrote."""
 
     operator: str
     calls: PositiveInt
@@ -90,6 +112,7 @@ class Counted(_Part):
         macs: Of every part, by torch's counter.
         other_macs: Of all parts, by mmengine's; None where it fails, which ``other_failed`` explains.
         skipped: What torch's counter skipped, the greatest share first.
+        ftfu_operations: Element-wise operations of Fluid Temporal Flow Units, from their equation.
         weight_bytes: Of the parameters that convolutions and matrix products read, in float32.
         activation_bytes: Of their inputs and outputs, each once, in float32.
     """
@@ -100,6 +123,7 @@ class Counted(_Part):
     other_macs: int | None = None
     other_failed: str | None = None
     skipped: tuple[Skipped, ...] = ()
+    ftfu_operations: int = 0
     weight_bytes: int
     activation_bytes: int
 
@@ -115,6 +139,11 @@ class Counted(_Part):
             return None
         return abs(self.other_macs - self.total_macs) / self.total_macs
 
+    def floor_ms(self, batch: int, bandwidth: float, precision: Precision) -> float:
+        """Least time in ms of a forward pass that reads and writes these bytes at so many bytes a second."""
+        scale = 1.0 if precision == "float32" else 0.5
+        return scale * (self.weight_bytes + batch * self.activation_bytes) / bandwidth * 1e3
+
 
 class Model(_Part):
     """A model of a run.
@@ -122,24 +151,29 @@ class Model(_Part):
     Attributes:
         name: The config's or the trunk's.
         source: As the command line names it.
-        backbone: The trunk's class.
-        outputs: The trunk's stages that are computed, from 0; None where the trunk does not say.
-        parameters: Of the parts, before re-parameterisation.
+        whole: Whether it is a config's model, or a trunk alone.
+        backbone: The trunk.
+        parameters: Of the parts, as they were measured: of a fused trunk fewer than it is trained with.
         fused: How the trunk was re-parameterised, or 'not fused'.
-        counted: At every size.
+        counted: At every size, as it was measured.
     """
 
     name: str
     source: str
-    backbone: str
-    outputs: tuple[int, ...] | None = None
+    whole: bool
+    backbone: Backbone
     parameters: dict[str, int]
     fused: str
     counted: tuple[Counted, ...] = ()
 
+    def counted_at(self, what: What, size: Size) -> Counted | None:
+        """The counts of a case; what follows the network in a prediction isn't counted."""
+        part = "trunk" if what == "trunk" else "model"
+        return next((counted for counted in self.counted if (counted.what, counted.size) == (part, size)), None)
+
 
 class Ratio(_Part):
-    """How many times as fast as the baseline, with the 95 % interval over the rounds; None after a single round."""
+    """How many times as fast as the baseline, with the 95 % interval over the rounds; None from too few rounds."""
 
     value: Positive
     low: Positive | None = None
@@ -155,7 +189,6 @@ class Times(_Part):
     mean_ms: Positive
     n: PositiveInt
     rounds: PositiveInt
-    drift: Number | None = None
     unsteady: tuple[str, ...] = ()
 
 
@@ -166,9 +199,9 @@ class Measurement(_Part):
         model: Its name.
         case: What a pass was.
         times: Of all passes.
-        ratio: To the run's baseline.
+        ratio: To the run's baseline; None where the baseline has no such case.
         round_ms: Median of every round's passes, from which the ratio can be computed again.
-        peak_memory: Bytes that the model's weights and a pass took on a GPU; None elsewhere.
+        peak_memory: Bytes that the model's weights and a pass took on an NVIDIA GPU; None elsewhere.
         before: Clock before the case's first round.
         after: Clock after its last.
     """
@@ -176,7 +209,7 @@ class Measurement(_Part):
     model: str
     case: Case
     times: Times
-    ratio: Ratio
+    ratio: Ratio | None = None
     round_ms: tuple[Positive, ...]
     peak_memory: int | None = None
     before: Clock = Clock()
@@ -193,36 +226,46 @@ class BenchmarkRecord(_Part):
 
     Attributes:
         schema_version: Of this schema.
-        finished: When (UTC).
+        updated: When it was last written (UTC): after every case.
+        finished: Whether all cases are there.
         command: Command line, word by word.
         conditions: What all was measured under.
         versions: Of the libraries.
         bandwidth: Bytes a second that copying a large tensor read and wrote on the device, for the memory-bound floor.
         baseline: Name of the model that ratios are to.
         models: In the order of the rounds.
-        measurements: Of every case, in that order.
+        measurements: Case by case, in the order of the models.
         notes: What the run had to change, such as a batch that did not fit.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    finished: datetime
+    updated: datetime
+    finished: bool
     command: tuple[str, ...] = ()
     conditions: Conditions
     versions: dict[str, str] = {}
     bandwidth: Positive
     baseline: str
     models: tuple[Model, ...]
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check_names(self) -> BenchmarkRecord:
-        names = {model.name for model in self.models}
-        unknown = ({self.baseline} | {entry.model for entry in self.measurements}) - names
+        unknown = ({self.baseline} | {entry.model for entry in self.measurements}) - {m.name for m in self.models}
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))} is measured and not among the models")
         return self
 
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What was measured, each once, in order."""
+        return tuple(dict.fromkeys(entry.case for entry in self.measurements))
+
     def model(self, name: str) -> Model:
         """The model of that name."""
         return next(model for model in self.models if model.name == name)
+
+    def of_case(self, case: Case) -> tuple[Measurement, ...]:
+        """The measurements of a case, in the order of the models."""
+        return tuple(entry for entry in self.measurements if entry.case == case)

@@ -64,18 +64,19 @@ class Conditions(_Part):
 
     @property
     def summary(self) -> str:
-        """All of it in one line."""
+        """All of it in one line; what is not named is off."""
         parts = [
             self.device,
             f"driver {self.driver}" if self.driver is not None else None,
             f"torch {self.torch}",
-            self.precision + (" (TF32 allowed)" if self.tf32 else ", no TF32" if self.backend == "cuda" else ""),
+            self.precision,
+            "TF32" if self.tf32 else None,
             f"{self.threads} thread{'s' * (self.threads > 1)}",
-            "channels last" if self.channels_last else "channels first",
-            "compiled" if self.compiled else "eager",
-            "trunks fused" if self.fused else "trunks not fused",
-            "training step" if self.training else "inference",
-            "a process per model" if self.isolated else "one process",
+            "channels last" if self.channels_last else None,
+            "compiled" if self.compiled else None,
+            "trunks fused" if self.fused else None,
+            "training" if self.training else None,
+            "a process per model" if self.isolated else None,
         ]
         return ", ".join(part for part in parts if part)
 

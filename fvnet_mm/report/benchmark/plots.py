@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from fvnet_mm.files import replacing
 from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement
@@ -37,11 +38,11 @@ def draw_benchmark(record: BenchmarkRecord, folder: Path) -> list[Path]:
         if compared:
             written += _save(_ratios(record, compared), folder / "ratios")
         if len({case.size for case in record.cases}) > 1:
-            written += _save(_sweep(record, _pixels, "megapixels of an image", _same_batch), folder / "sizes")
+            sizes = _sweep(record, "image", lambda case: case.size[0] * case.size[1], _size, _batch)
+            written += _save(sizes, folder / "sizes")
         if len({case.batch for case in record.cases}) > 1:
-            written += _save(
-                _sweep(record, lambda case: case.batch, "images in a batch", _same_size), folder / "batches"
-            )
+            batches = _sweep(record, "images in a batch", lambda case: case.batch, lambda case: str(case.batch), _size)
+            written += _save(batches, folder / "batches")
     return written
 
 
@@ -70,47 +71,45 @@ def _ratios(record: BenchmarkRecord, cases: Sequence[Case]) -> Figure:
 
 def _sweep(
     record: BenchmarkRecord,
+    axis: str,
     position: Callable[[Case], float],
-    label: str,
-    group_of: Callable[[Case], tuple[str, str]],
+    label_of: Callable[[Case], str],
+    group_of: Callable[[Case], str],
 ) -> Figure:
     """Throughput over one quantity, a panel for each value of the others that has several of it."""
-    groups: dict[tuple[str, str], list[Measurement]] = {}
+    groups: dict[str, list[Measurement]] = {}
     for entry in record.measurements:
-        groups.setdefault(group_of(entry.case), []).append(entry)
+        groups.setdefault(f"{TITLES[entry.case.what]}, {group_of(entry.case)}", []).append(entry)
     shown = {key: found for key, found in groups.items() if len({position(entry.case) for entry in found}) > 1}
     figure, panels = _figure(record, 1, len(shown), 4.2 * len(shown) + 2, 4)
     styles = dict(zip((model.name for model in record.models), _STYLES * len(record.models), strict=False))
-    for axes, ((what, fixed), entries) in zip(panels, shown.items(), strict=True):
+    for axes, (title, entries) in zip(panels, shown.items(), strict=True):
         for name in dict.fromkeys(entry.model for entry in entries):
             own = sorted((position(e.case), e.throughput) for e in entries if e.model == name)
             colour, line = styles[name]
             axes.plot(*zip(*own, strict=True), line, color=colour, marker="o", markersize=4, label=name)
+        ticks = {position(e.case): label_of(e.case) for e in entries}
+        axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_yscale("log")
-        _frame(axes, f"{TITLES[what]}, {fixed}", label, "images/s")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        _frame(axes, title, axis, "images/s")
     handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
     return figure
 
 
-def _pixels(case: Case) -> float:
-    return case.size[0] * case.size[1] / 1e6
+def _size(case: Case) -> str:
+    return f"{case.size[0]}x{case.size[1]}"
 
 
-def _images(case: Case) -> float:
-    return case.batch
-
-
-def _same_batch(case: Case) -> tuple[str, str]:
-    return case.what, f"batch {case.batch}"
-
-
-def _same_size(case: Case) -> tuple[str, str]:
-    return case.what, f"{case.size[0]}x{case.size[1]}"
+def _batch(case: Case) -> str:
+    return f"batch {case.batch}"
 
 
 def _title(case: Case) -> str:
-    return f"{TITLES[case.what]}\n{case.size[0]}x{case.size[1]}, batch {case.batch}"
+    return f"{TITLES[case.what]}\n{_size(case)}, {_batch(case)}"
 
 
 def _figure(

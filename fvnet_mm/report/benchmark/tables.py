@@ -189,5 +189,6 @@ def _case_words(case: Case) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three digits or more."""
-    return f"{value:.{max(0, 2 - len(str(int(value))) + (value < 1) + 1)}f}"
+    """Three digits or more, of numbers below 1 three decimals."""
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{decimals}f}"

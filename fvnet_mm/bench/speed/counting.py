@@ -112,8 +112,8 @@ class _Traffic(TorchDispatchMode):
         self, operator: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         outputs = operator(*args, **(kwargs or {}))
-        if any(value.alias_info is not None and not value.alias_info.is_write for value in operator._schema.returns):
-            return outputs  # a view
+        if _is_view(operator):
+            return outputs
         written = sum(tensor.numel() for tensor in _tensors(outputs))
         self._all_written += written
         if operator.overloadpacket in flop_registry:
@@ -142,6 +142,11 @@ class _Traffic(TorchDispatchMode):
             for name, written in self._written.most_common()
             if written
         )
+
+
+def _is_view(operator: torch._ops.OpOverload) -> bool:
+    returned = [value.alias_info for value in operator._schema.returns if value.alias_info is not None]
+    return operator == torch.ops.aten._unsafe_view.default or any(not alias.is_write for alias in returned)
 
 
 def _watch(module: nn.Module, size: Size, forward_of: Callable[[nn.Module], Forward]) -> _Traffic:

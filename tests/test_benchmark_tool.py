@@ -85,7 +85,14 @@ def test_benchmark_is_not_written_over(run: Callable[..., int], tmp_path: Path, 
     assert (tmp_path / "benchmark.json").read_text() == "precious"
 
 
-@pytest.mark.parametrize("word", ["31", "224x", "axb", "1x2x3", "-5"])
-def test_size_that_is_none(run: Callable[..., int], word: str, capsys) -> None:
-    assert run("benchmark", "fvnet_t", f"--sizes={word}") == 2
-    assert "HEIGHTxWIDTH" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flag", "word", "sentence"),
+    [
+        *(("--sizes", word, "HEIGHTxWIDTH") for word in ("31", "224x", "axb", "1x2x3", "-5")),
+        *(("--batch", word, "whole number from 1") for word in ("0", "-1", "two")),
+        *(("--turn-seconds", word, "number of seconds") for word in ("-1", "nan", "")),
+    ],
+)
+def test_number_that_is_none(run: Callable[..., int], flag: str, word: str, sentence: str, capsys) -> None:
+    assert run("benchmark", "fvnet_t", f"{flag}={word}") == 2
+    assert sentence in capsys.readouterr().err

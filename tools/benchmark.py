@@ -5,6 +5,7 @@ python tools/benchmark.py configs/retinanet_fvnet_s_coco.py --backbone repvit_m1
 """
 
 import argparse
+import re
 import shutil
 import sys
 from datetime import datetime
@@ -72,7 +73,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
     how.add_argument("--isolate", action="store_true", help="a process for each model")
     how.add_argument("--rounds", type=_count, default=20, metavar="N", help="turns of each model (default: 20)")
     how.add_argument(
-        "--turn-seconds", type=float, default=0.25, metavar="S", help="least length of a turn (default: 0.25)"
+        "--turn-seconds", type=_seconds, default=0.25, metavar="S", help="least length of a turn (default: 0.25)"
     )
     return parser
 
@@ -92,6 +93,12 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"takes a whole number from 1, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
+        raise argparse.ArgumentTypeError(f"takes a number of seconds such as 0.25, not {text!r}")
+    return float(text)
 
 
 def _show_progress(text: str) -> None:

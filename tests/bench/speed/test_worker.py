@@ -123,3 +123,27 @@ def test_worker_of_a_trunk(small: None, plain: Conditions) -> None:
     with pytest.raises(UserError, match=r"fvnet_t does not run on 1 x 64x64 images: shape .* is invalid"):
         worker.prepare(case.model_copy(update=dict(size=(64, 64), batch=1)))
     worker.close()
+
+
+def test_compiled_parts_keep_their_hooks_outside(retinanet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part is compiled alone and for each shape anew, and what fixes a head's outputs is in none of them."""
+    options = []
+
+    def compiled(forward: Callable[..., object], **given: object) -> Callable[..., object]:
+        options.append(given)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    worker_module._compile(retinanet)
+    assert options == [dict(dynamic=False)] * 3
+    assert "forward" in vars(retinanet.bbox_head)
+
+
+@pytest.mark.gpu
+def test_memory_on_a_gpu(small: None, plain: Conditions) -> None:
+    (subject,) = find_subjects(["fvnet_t"])
+    worker = LocalWorker(subject, plain.model_copy(update=dict(backend="cuda")), [(32, 32)])
+    worker.prepare(Case(what="trunk", size=(32, 32), batch=2))
+    worker.turn(2)
+    # At least the images and one map of the pass, in float32.
+    assert worker.peak_memory() >= 4 * 2 * 32 * 32 * (3 + 4)

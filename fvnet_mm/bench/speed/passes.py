@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from fvnet_mm.bench.model_complexity import head_inputs, parts_of
+from fvnet_mm.bench.speed.subjects import trunk_of
 from fvnet_mm.records.benchmark import Case, Conditions
 
 Pass = Callable[[], object]
@@ -49,12 +50,11 @@ def network(module: nn.Module) -> Callable[[Tensor], object]:
     return forward
 
 
-def make_pass(module: nn.Module, whole: bool, case: Case, conditions: Conditions) -> Pass:
+def make_pass(module: nn.Module, case: Case, conditions: Conditions) -> Pass:
     """One pass of a case, on random images that are made here.
 
     Args:
         module: A trunk, or a whole model of mmdet, mmseg or mmpretrain, on its device.
-        whole: Which of both.
         case: What is run, on what.
         conditions: Precision, memory format, device, and whether it is a training step.
     """
@@ -65,11 +65,13 @@ def make_pass(module: nn.Module, whole: bool, case: Case, conditions: Conditions
         return _autocast(torch.inference_mode()(run), conditions)
     layout = torch.channels_last if conditions.channels_last else torch.contiguous_format
     images = torch.randn(shape, device=conditions.backend).to(memory_format=layout)
-    if conditions.training:
-        loss = _model_loss(module, images) if case.what == "model" else _trunk_loss(module, images, whole)
-        return _training_step(module.backbone if whole and case.what == "trunk" else module, loss, conditions)
-    forward = network(module) if case.what == "model" else module.backbone if whole else module
-    return _autocast(torch.inference_mode()(lambda: forward(images)), conditions)
+    trunk = trunk_of(module)
+    if not conditions.training:
+        forward = network(module) if case.what == "model" else trunk
+        return _autocast(torch.inference_mode()(lambda: forward(images)), conditions)
+    if case.what == "model":
+        return _training_step(module, _model_loss(module, images), conditions)
+    return _training_step(trunk, _trunk_loss(trunk, images), conditions)
 
 
 def _autocast(run: Pass, conditions: Conditions) -> Pass:
@@ -95,8 +97,7 @@ def _sample_class(model: nn.Module) -> type[DetDataSample | SegDataSample | Data
     return DetDataSample if hasattr(model, "bbox_head") or hasattr(model, "roi_head") else DataSample
 
 
-def _trunk_loss(module: nn.Module, images: Tensor, whole: bool) -> Callable[[], Tensor]:
-    trunk = module.backbone if whole else module
+def _trunk_loss(trunk: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     return lambda: torch.stack([level.float().mean() for level in trunk(images)]).sum()
 
 

@@ -97,7 +97,7 @@ class LocalWorker:
             self._fixed = True
         before = _allocated()
         try:
-            self._pass = make_pass(self._module, self.model.whole, case, self._conditions)
+            self._pass = make_pass(self._module, case, self._conditions)
             timed(self._pass, 1, time.perf_counter, self._wait)
             seconds = timed(self._pass, WARM_UP, time.perf_counter, self._wait)
         except (RuntimeError, ValueError, AssertionError, MemoryError) as error:

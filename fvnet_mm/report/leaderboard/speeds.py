@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from fvnet_mm.records import Backbone, RunRecord
@@ -42,16 +43,17 @@ def with_speeds(
     """
     found: dict[_Setting, dict[str, list[Measurement]]] = defaultdict(dict)
     sources: dict[_Setting, dict[str, None]] = defaultdict(dict)
+    updated: dict[_Setting, datetime] = {}
     inference = [benchmark for benchmark in benchmarks if not benchmark.record.conditions.training]
     for benchmark in sorted(inference, key=lambda benchmark: benchmark.record.updated):
         for row in rows:
             for setting, entries in _measured(benchmark.record, records[row.id]).items():
                 found[setting][row.id] = entries
                 sources[setting][benchmark.name] = None
+                updated[setting] = benchmark.record.updated
     if not found:
         return tuple(rows), ()
-    settings = list(found)  # the newest last
-    chosen = max(settings, key=lambda s: (len(found[s]), _PARTS.index(s.part), settings.index(s)))
+    chosen = max(found, key=lambda setting: (len(found[setting]), _PARTS.index(setting.part), updated[setting]))
     left_out = [f"{_words(setting)} ({', '.join(names)})" for setting, names in sources.items() if setting != chosen]
     return tuple(_with_speed(row, chosen, found[chosen]) for row in rows), tuple(sorted(left_out))
 

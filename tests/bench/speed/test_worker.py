@@ -34,7 +34,7 @@ def retinanet() -> nn.Module:
 
 
 def boxes(model: nn.Module, conditions: Conditions) -> list[int]:
-    predict = make_pass(model, True, Case(what="predict", size=(64, 96), batch=2), conditions)
+    predict = make_pass(model, Case(what="predict", size=(64, 96), batch=2), conditions)
     return [len(sample.pred_instances) for sample in predict()]
 
 
@@ -62,9 +62,9 @@ def test_detector_whose_scores_cannot_be_fixed_is_refused() -> None:
 
 def test_passes_of_a_whole_model(retinanet: nn.Module, plain: Conditions) -> None:
     """The trunk's and the network's pass compute what the model's own methods do."""
-    trunk = make_pass(retinanet, True, Case(what="trunk", size=(64, 64), batch=2), plain)()
+    trunk = make_pass(retinanet, Case(what="trunk", size=(64, 64), batch=2), plain)()
     assert [tuple(level.shape) for level in trunk] == [(2, 32, 8, 8), (2, 96, 4, 4), (2, 320, 2, 2)]
-    (heads,) = make_pass(retinanet, True, Case(what="model", size=(64, 64), batch=2), plain)()
+    (heads,) = make_pass(retinanet, Case(what="model", size=(64, 64), batch=2), plain)()
     assert [len(levels) for levels in heads] == [5, 5]
     assert heads[0][0].shape == (2, 9 * 80, 8, 8)
 
@@ -73,7 +73,7 @@ def test_training_step_changes_every_parameter_that_learns(plain: Conditions) ->
     (subject,) = find_subjects([str(CONFIGS / "semantic_fpn_mobilenet_v2_ade20k.py")])
     model = build_subject(subject)
     training = plain.model_copy(update=dict(training=True))
-    step = make_pass(model, True, Case(what="model", size=(64, 64), batch=2), training)
+    step = make_pass(model, Case(what="model", size=(64, 64), batch=2), training)
     step()
     assert model.training
     lacking = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
@@ -83,7 +83,7 @@ def test_training_step_changes_every_parameter_that_learns(plain: Conditions) ->
 def test_autocast_and_memory_format(plain: Conditions) -> None:
     conditions = plain.model_copy(update=dict(precision="bf16", channels_last=True))
     trunk = nn.Conv2d(3, 4, 1)
-    output = make_pass(trunk, False, Case(what="trunk", size=(32, 32), batch=2), conditions)()
+    output = make_pass(trunk, Case(what="trunk", size=(32, 32), batch=2), conditions)()
     assert output.dtype == torch.bfloat16
     assert output.is_contiguous(memory_format=torch.channels_last)
 

@@ -32,7 +32,7 @@ def as_runs(record: BenchmarkRecord, whole: bool = False) -> BenchmarkRecord:
     """Gives a benchmark's models the trunks (and the config's names) of the committed runs of RetinaNet."""
     models = []
     for model in record.models:
-        trunk = model.name.removeprefix("retinanet_").removesuffix("_coco")
+        trunk = model.name.removeprefix("retinanet_").removesuffix("_invented")
         found = read_record(RECORDS / f"retinanet_{trunk}_seed0" / "run.json").backbone
         arguments = found.arguments if whole else found.arguments | {"out_indices": [0, 1, 2, 3]}
         backbone = Backbone(name=found.name, type=found.type, arguments=arguments)
@@ -80,7 +80,7 @@ def test_other_conditions_are_left_out_and_said(work_dirs: Path, benchmark: Make
 def test_whole_models_go_before_trunks_and_newer_before_older(work_dirs: Path, benchmark: Make) -> None:
     write_benchmark(as_runs(benchmark({"fvnet_t": 1.0})), work_dirs / "a" / "benchmark.json")
     for name, ms, year in (("b", 70.0, 2027), ("c", 80.0, 2026)):
-        record = benchmark({"retinanet_fvnet_t_coco": ms}, parts=("predict",), batches=(1,))
+        record = benchmark({"retinanet_fvnet_t_invented": ms}, parts=("predict",), batches=(1,))
         record = as_runs(record, whole=True).model_copy(update=dict(updated=datetime(year, 1, 1, tzinfo=timezone.utc)))
         write_benchmark(record, work_dirs / name / "benchmark.json")
     assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == (70.0, pytest.approx(1000 / 70))

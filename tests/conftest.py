@@ -1,8 +1,10 @@
 """Fixtures that all tests share."""
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from fvnet_mm.cli import run_tool
 from fvnet_mm.data.class_shapes import write_class_shapes
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
+from fvnet_mm.records import Backbone
+from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Conditions, Counted, Measurement, Model, Ratio, Times
 
 ROOT = Path(__file__).parents[1]
 
@@ -140,3 +144,80 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return 0
 
     return call
+
+
+@pytest.fixture
+def conditions() -> Conditions:
+    """Those of an invented benchmark."""
+    return Conditions(
+        device="Example CPU",
+        backend="cpu",
+        torch="2.15.0",
+        precision="float32",
+        tf32=False,
+        channels_last=False,
+        compiled=False,
+        fused=True,
+        training=False,
+        threads=2,
+        isolated=False,
+    )
+
+
+@pytest.fixture
+def benchmark(conditions: Conditions) -> Callable[..., BenchmarkRecord]:
+    """Makes a record of invented times: of each model so many ms for an image, of the batch as many times as much."""
+
+    def make(
+        ms: Mapping[str, float],
+        sizes: tuple[tuple[int, int], ...] = ((64, 64),),
+        batches: tuple[int, ...] = (1, 4),
+        parts: tuple[str, ...] = ("trunk",),
+        **changes: object,
+    ) -> BenchmarkRecord:
+        baseline = next(iter(ms))
+        counted = [
+            Counted(
+                what="trunk",
+                size=size,
+                macs={"backbone": 10**9},
+                other_macs=10**9,
+                weight_bytes=8 * 10**6,
+                activation_bytes=4 * 10**6,
+            )
+            for size in sizes
+        ]
+        models = tuple(
+            Model(
+                name=name,
+                source=name,
+                whole=False,
+                backbone=Backbone(name=name, type="FVNet"),
+                parameters={"backbone": 10**6},
+                fused="not fused",
+                counted=counted,
+            )
+            for name in ms
+        )
+        measurements = tuple(
+            Measurement(
+                model=name,
+                case=Case(what=part, size=size, batch=batch),
+                times=Times(p50_ms=of * batch, p90_ms=of * batch, p99_ms=of * batch, mean_ms=of * batch, n=6, rounds=6),
+                ratio=Ratio(value=ms[baseline] / of, low=ms[baseline] / of * 0.99, high=ms[baseline] / of * 1.01),
+                round_ms=(of * batch,) * 6,
+            )
+            for part, size, batch, (name, of) in itertools.product(parts, sizes, batches, ms.items())
+        )
+        fields = dict(
+            updated=datetime(2026, 1, 2, tzinfo=timezone.utc),
+            finished=True,
+            conditions=conditions,
+            bandwidth=1e9,
+            baseline=baseline,
+            models=models,
+            measurements=measurements,
+        )
+        return BenchmarkRecord(**(fields | changes))
+
+    return make

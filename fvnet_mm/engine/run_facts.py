@@ -132,7 +132,7 @@ def describe_environment() -> Environment:
     commit, dirty = _git_state(Path(fvnet_mm.__file__).parents[1])
     return Environment(
         versions=versions,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
         world_size=get_world_size(),
         threads=torch.get_num_threads(),
         git_commit=commit,
@@ -150,7 +150,8 @@ def peak_memory() -> int | None:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The CPU, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not on Linux

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydantic_core
@@ -68,8 +68,11 @@ def write_record(record: RunRecord, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def find_records(folder: Path) -> list[Path]:
-    """All ``run.json`` and ``test.json`` in a folder and below it, sorted; each once, through links to folders, too."""
+def find_records(folder: Path, names: Sequence[str] = (RECORD, TEST_RECORD)) -> list[Path]:
+    """All ``run.json`` and ``test.json`` (or files of other names) in a folder and below it, sorted.
+
+    Each once, through links to folders, too.
+    """
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -77,9 +80,9 @@ def find_records(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        here = [Path(parent, name) for name in (RECORD, TEST_RECORD) if name in files]
-        folders[:] = sorted(name for name in folders if not (here and name in _CONTENTS))
-        found += here
+        of_run = RECORD in files or TEST_RECORD in files
+        folders[:] = sorted(name for name in folders if not (of_run and name in _CONTENTS))
+        found += [Path(parent, name) for name in names if name in files]
     return sorted(found)
 
 

@@ -1,4 +1,4 @@
-"""The run records below folders, each read once, and in one sentence each what could not be taken.
+"""The run records and benchmarks below folders, each read once, and in one sentence each what could not be taken.
 
 A run's name is the path of its record below the folder that is tabulated, of several behind that folder's own name, so
 that what is written does not depend on where they lie.
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import RunRecord
-from fvnet_mm.records.reading import find_records, read_record
+from fvnet_mm.records.benchmark import BenchmarkRecord
+from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, find_records, read_record
 from fvnet_mm.report.leaderboard.verifying import Verifier
 
 SAME_MEASUREMENT = 0.05
@@ -34,10 +36,19 @@ class FoundRun:
 
 
 @dataclass(frozen=True)
+class FoundBenchmark:
+    """A benchmark's record and its name below the tabulated folder."""
+
+    name: str
+    record: BenchmarkRecord
+
+
+@dataclass(frozen=True)
 class Collection:
-    """All runs that were read, the one of the lowest name first, and the problems met, in the same order."""
+    """All runs and benchmarks that were read, the lowest names first, and the problems met, in the same order."""
 
     runs: tuple[FoundRun, ...]
+    benchmarks: tuple[FoundBenchmark, ...]
     problems: tuple[str, ...]
 
 
@@ -76,14 +87,20 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
         elif usable:
             runs.append(run)
     kept, conflicts = _once_each(runs)
-    return Collection(tuple(kept), tuple(sorted(problems + conflicts)))
+    benchmarks = []
+    for file, name in _files(folders, (BENCHMARK,)).items():
+        try:
+            benchmarks.append(FoundBenchmark(name, read_benchmark(file)))
+        except UserError as error:
+            problems.append(_problem(name, file, error))
+    return Collection(tuple(kept), tuple(benchmarks), tuple(sorted(problems + conflicts)))
 
 
-def _files(folders: Sequence[Path]) -> dict[Path, str]:
+def _files(folders: Sequence[Path], file_names: Sequence[str] = (RECORD, TEST_RECORD)) -> dict[Path, str]:
     """The records below some folders and their names, each once, under the first of the names that links give it."""
     names: dict[Path, str] = {}
     for folder, label in _labels(folders).items():
-        for file in find_records(folder):
+        for file in find_records(folder, file_names):
             names[file] = (label / file.relative_to(folder)).as_posix()
     first: dict[Path, Path] = {}
     for file in sorted(names, key=names.__getitem__):

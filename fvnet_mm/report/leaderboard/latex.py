@@ -214,6 +214,9 @@ def _notes(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> list[st
         unknown = ", ".join(unknown_fields(table.protocol))
         untold = f", which does not tell: {unknown}" if unknown else ""
         notes.append(rf"$^{{\dagger}}$\,imported from another tool's log{escape(untold)}.")
+    speed = formatting.common(row.speed_note for row in rows if row.latency_ms is not None)
+    if speed is not None:
+        notes.append(f"Latency: {escape(speed)}.")
     notes += [rf"{{}}[{number}]~{escape(source)}." for number, source in enumerate(sources, 1)]
     return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize\raggedright {' '.join(notes)}}}"] if notes else []
 

@@ -66,7 +66,8 @@ def _facts(table: Table) -> dict[str, str | None]:
         "test images": protocol.test_pipeline,
         "test mode": protocol.test_mode if protocol.test_mode != "default" else None,
         "MACs": formatting.at_shape(formatting.common(row.macs_shape for row in table.rows)),
-        "speed": formatting.common(row.speed_note for row in table.rows),
+        "speed": formatting.common(row.speed_note for row in _with_speed(table.rows)),
+        "speeds under other conditions, left out": "; ".join(table.speeds_left_out),
         "not known, so that rows may differ in it": ", ".join(unknown_fields(protocol)),
     }
 
@@ -81,7 +82,7 @@ def _measured_columns(table: Table) -> list[Column]:
         ("Runs", True, lambda row: str(len(row.runs))),
         ("Latency (ms)", True, lambda row: _number(row.latency_ms)),
         ("Images/s", True, lambda row: _number(row.throughput)),
-        *_unless_common("Speed on", table.rows, lambda row: escape(row.speed_note or "")),
+        *_unless_common("Speed on", _with_speed(table.rows), lambda row: escape(row.speed_note or "")),
         ("Training memory (GB)", True, lambda row: _number(row.peak_memory_gb)),
         ("Provenance", False, _provenance),
         ("Row", False, lambda row: f"`{row.id}`"),
@@ -109,6 +110,10 @@ def _size_columns(rows: Sequence[Row]) -> list[Column]:
         ("Model MACs (G)", True, lambda row: formatting.count(row.macs[1], row)),
         *_unless_common("MACs", rows, lambda row: formatting.at_shape(row.macs_shape)),
     ]
+
+
+def _with_speed(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.latency_ms is not None or row.throughput is not None]
 
 
 def _unless_common(heading: str, rows: Sequence[Row], cell: Callable[[Row], str]) -> list[Column]:

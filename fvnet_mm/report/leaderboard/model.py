@@ -54,7 +54,7 @@ class Row(_Part):
         macs_shape: (height, width).
         latency_ms: At batch 1, and on what.
         throughput: Images a second.
-        speed_note: Device, precision and image of the two.
+        speed_note: What of the model the two are of, at which image, on what.
         peak_memory_gb: Of training.
         pretraining: 'scratch', 'plain', 'distilled', 'unstated'.
         runs: Behind the row; none behind a published one.
@@ -85,7 +85,8 @@ class Table(_Part):
     """Rows of one framework on one data set under one protocol, pretraining included.
 
     ``rows`` are ordered by ``main_metric``, best first; ``published`` stands apart and is never ranked with them.
-    ``images`` are the numbers of images for training and for validation.
+    ``images`` are the numbers of images for training and for validation. Speeds are of one set of conditions, which the
+    rows name; ``speeds_left_out`` says which others are known.
     """
 
     title: str
@@ -95,6 +96,7 @@ class Table(_Part):
     metric_names: tuple[str, ...]
     protocol: Protocol
     images: tuple[int | None, int | None] = (None, None)
+    speeds_left_out: tuple[str, ...] = ()
     rows: tuple[Row, ...]
     published: tuple[Row, ...] = ()
 

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from fvnet_mm.report.leaderboard.formatting import count
+from fvnet_mm.report.leaderboard.formatting import common, count
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Statistic, Table
 from fvnet_mm.report.leaderboard.names import protocol_summary
 from fvnet_mm.report.leaderboard.pareto import COSTS, Cost, chart
@@ -127,6 +127,7 @@ def _board(index: int, table: Table) -> dict[str, object]:
             _columns(table, table.published),
         ),
         metrics=_metrics(table, rows),
+        speed=common(row.speed_note for row in table.rows if row.speed_note is not None),
         costs=[cost for cost in COSTS if any(cost.value(row) is not None for row in rows)],
         comparable=sum(bool(row.per_class) for row in rows),
     )

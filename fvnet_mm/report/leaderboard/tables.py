@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fvnet_mm
 from fvnet_mm.records import Protocol, RunRecord
-from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
+from fvnet_mm.report.leaderboard.collecting import FoundBenchmark, FoundRun, collect
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
 from fvnet_mm.report.leaderboard.names import (
     FRAMEWORKS,
@@ -24,6 +24,7 @@ from fvnet_mm.report.leaderboard.names import (
 from fvnet_mm.report.leaderboard.published_rows import published_rows
 from fvnet_mm.report.leaderboard.ranking import is_ranked
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, tell_apart
+from fvnet_mm.report.leaderboard.speeds import with_speeds
 from fvnet_mm.report.published import PublishedResult, read_published
 
 _LONGEST_DIFFERENCE = 40
@@ -31,7 +32,7 @@ _LONGEST_DIFFERENCE = 40
 
 
 def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: bool = False) -> Leaderboard:
-    """Tabulates the run records below some folders.
+    """Tabulates the run records below some folders, with the speeds of the benchmarks there.
 
     Args:
         folders: Work dirs, or folders that hold them.
@@ -52,7 +53,9 @@ def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: b
             first = runs[0].record
             by_table[first.protocol.fingerprint, first.framework, data_key(first)][name] = runs
         results = read_published() if published else []
-        tables = [_table(framework, rows, results) for (_, framework, _), rows in by_table.items()]
+        tables = [
+            _table(framework, rows, results, collection.benchmarks) for (_, framework, _), rows in by_table.items()
+        ]
     return Leaderboard(
         suite_version=fvnet_mm.__version__,
         tables=_titled(sorted(tables, key=_place)),
@@ -72,12 +75,18 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _table(framework: str, groups: dict[str, list[FoundRun]], results: list[PublishedResult]) -> Table:
+def _table(
+    framework: str,
+    groups: dict[str, list[FoundRun]],
+    results: list[PublishedResult],
+    benchmarks: Sequence[FoundBenchmark],
+) -> Table:
     records = {name: runs[0].record for name, runs in groups.items()}
     first = next(iter(records.values()))
     data = data_name(first.data)
     main_metric = MAIN_METRICS[first.task]
     rows = tell_apart([make_row(name, runs) for name, runs in groups.items()], records)
+    rows, left_out = with_speeds(rows, records, benchmarks)
     others = published_rows(results, framework, data, first.protocol, main_metric)
     return Table(
         title=_title(framework, data, first.protocol),
@@ -87,6 +96,7 @@ def _table(framework: str, groups: dict[str, list[FoundRun]], results: list[Publ
         metric_names=in_order({main_metric, *(name for row in (*rows, *others) for name in row.metrics)}),
         protocol=first.protocol,
         images=_images(records.values()),
+        speeds_left_out=left_out,
         rows=tuple(sorted(rows, key=lambda row: _order(row, main_metric))),
         published=others,
     )

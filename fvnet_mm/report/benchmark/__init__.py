@@ -1,0 +1,1 @@
+"""Tables and plots of what the benchmark of speed recorded."""

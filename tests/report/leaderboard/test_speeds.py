@@ -1,0 +1,114 @@
+"""Speeds of rows come from benchmarks, of one set of conditions per table."""
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.records import Backbone
+from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions
+from fvnet_mm.records.benchmark_file import write_benchmark
+from fvnet_mm.records.reading import read_record
+from fvnet_mm.report.leaderboard.markdown import render_markdown
+from fvnet_mm.report.leaderboard.model import Leaderboard, Row
+from fvnet_mm.report.leaderboard.page import render_page
+from fvnet_mm.report.leaderboard.speeds import with_speeds
+from fvnet_mm.report.leaderboard.tables import build_leaderboard
+
+RECORDS = Path(__file__).with_name("records")
+
+Make = Callable[..., BenchmarkRecord]
+
+
+@pytest.fixture
+def work_dirs(tmp_path: Path) -> Path:
+    """A copy of the committed examples: RetinaNet with three trunks, Semantic FPN with two."""
+    return shutil.copytree(RECORDS, tmp_path / "work_dirs")
+
+
+def as_runs(record: BenchmarkRecord, whole: bool = False) -> BenchmarkRecord:
+    """Gives a benchmark's models the trunks (and the config's names) of the committed runs of RetinaNet."""
+    models = []
+    for model in record.models:
+        trunk = model.name.removeprefix("retinanet_").removesuffix("_invented")
+        found = read_record(RECORDS / f"retinanet_{trunk}_seed0" / "run.json").backbone
+        arguments = found.arguments if whole else found.arguments | {"out_indices": [0, 1, 2, 3]}
+        backbone = Backbone(name=found.name, type=found.type, arguments=arguments)
+        models.append(model.model_copy(update=dict(backbone=backbone, whole=whole)))
+    return record.model_copy(update=dict(models=tuple(models)))
+
+
+def speeds(leaderboard: Leaderboard) -> dict[str, tuple[float | None, float | None]]:
+    """Of RetinaNet's rows by trunk."""
+    rows = next(table.rows for table in leaderboard.tables if table.framework == "retinanet")
+    return {row.backbone: (row.latency_ms, row.throughput) for row in rows}
+
+
+def test_rows_have_the_latency_and_throughput_of_their_trunks(work_dirs: Path, benchmark: Make) -> None:
+    record = as_runs(benchmark({"fvnet_t": 20.0, "mobilenet_v2": 10.0}))
+    write_benchmark(record, work_dirs / "speed" / "benchmark.json")
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    found = speeds(leaderboard)
+    assert found["fvnet_t"] == (20.0, pytest.approx(50.0))
+    assert found["mobilenet_v2"] == (10.0, pytest.approx(100.0))
+    assert {found[name] for name in found if name not in ("fvnet_t", "mobilenet_v2")} == {(None, None)}
+    note = "trunk at 64x64, Example CPU, torch 2.15.0, float32, 2 threads, trunks fused, throughput at batch 4"
+    assert f"- speed: {note}" in render_markdown(leaderboard)
+    assert f"Latency and throughput: {note}." in render_page(leaderboard)
+
+
+def test_other_conditions_are_left_out_and_said(work_dirs: Path, benchmark: Make, conditions: Conditions) -> None:
+    """Most rows decide; the same trunk under other conditions, faster as it may be, stays out of the table."""
+    bf16 = conditions.model_copy(update=dict(precision="bf16"))
+    write_benchmark(as_runs(benchmark({"fvnet_t": 20.0, "fvnet_s": 30.0})), work_dirs / "a" / "benchmark.json")
+    other = as_runs(benchmark({"mobilenet_v2": 1.0}, conditions=bf16))
+    write_benchmark(other, work_dirs / "b" / "benchmark.json")
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    assert speeds(leaderboard)["mobilenet_v2"] == (None, None)
+    assert speeds(leaderboard)["fvnet_s"] == (30.0, pytest.approx(1000 / 30))
+    table = next(table for table in leaderboard.tables if table.framework == "retinanet")
+    (left_out,) = table.speeds_left_out
+    assert left_out == ("trunk at 64x64, Example CPU, torch 2.15.0, bf16, 2 threads, trunks fused (b/benchmark.json)")
+    assert "speeds under other conditions, left out: trunk at 64x64" in render_markdown(leaderboard)
+    assert f"left out: {left_out}" in render_page(leaderboard)
+    notes = {row.speed_note for row in table.rows if row.latency_ms is not None}
+    assert len(notes) == 1
+
+
+def test_whole_models_go_before_trunks_and_newer_before_older(work_dirs: Path, benchmark: Make) -> None:
+    write_benchmark(as_runs(benchmark({"fvnet_t": 1.0})), work_dirs / "a" / "benchmark.json")
+    for name, ms, year in (("b", 70.0, 2027), ("c", 80.0, 2026)):
+        record = benchmark({"retinanet_fvnet_t_invented": ms}, parts=("predict",), batches=(1,))
+        record = as_runs(record, whole=True).model_copy(update=dict(updated=datetime(year, 1, 1, tzinfo=timezone.utc)))
+        write_benchmark(record, work_dirs / name / "benchmark.json")
+    assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == (70.0, pytest.approx(1000 / 70))
+
+
+def test_another_trunk_of_that_name_and_training_steps_do_not_count(
+    work_dirs: Path, benchmark: Make, conditions: Conditions
+) -> None:
+    record = as_runs(benchmark({"fvnet_t": 20.0}))
+    (model,) = record.models
+    arch = Backbone(name="fvnet_t", type=model.backbone.type, arguments={"arch": "another"})
+    altered = record.model_copy(update=dict(models=(model.model_copy(update=dict(backbone=arch)),)))
+    write_benchmark(altered, work_dirs / "a" / "benchmark.json")
+    training = conditions.model_copy(update=dict(training=True))
+    write_benchmark(record.model_copy(update=dict(conditions=training)), work_dirs / "b" / "benchmark.json")
+    assert set(speeds(build_leaderboard([work_dirs], published=False)).values()) == {(None, None)}
+
+
+def test_damaged_benchmark_is_named_and_the_rest_tabulated(work_dirs: Path, benchmark: Make) -> None:
+    file = work_dirs / "a" / "benchmark.json"
+    write_benchmark(as_runs(benchmark({"fvnet_t": 20.0})), file)
+    file.write_text(file.read_text()[:-9])
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    assert len(leaderboard.tables) == 2
+    (problem,) = leaderboard.problems
+    assert problem.startswith("a/benchmark.json: is not JSON")
+
+
+def test_rows_without_a_benchmark_keep_what_their_records_say(row: Callable[..., Row]) -> None:
+    rows = (row(0), row(1))
+    assert with_speeds(rows, {}, ()) == (rows, ())

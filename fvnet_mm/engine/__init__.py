@@ -5,12 +5,14 @@ from fvnet_mm.engine.checkpoint import AtomicBackend
 from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLinearClsHead
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
+from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.prediction_metric import SavedPredictions
 from fvnet_mm.engine.runner import SuiteRunner
 from fvnet_mm.engine.weights import PretrainedWeights
 
 __all__ = [
     "AtomicBackend",
+    "ConfusionIoUMetric",
     "DistilledImageClassifier",
     "DistilledLinearClsHead",
     "EvaluationHistoryHook",

@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.hooks import counts_iterations
+from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
 from fvnet_mm.engine.run_facts import (
     command_line,
@@ -189,12 +190,14 @@ class RecordHook(Hook):
     def _evaluated(self, runner: Runner, loop: BaseLoop, logged: Mapping[str, float]) -> None:
         self._note_time("evaluation_seconds")
         self._note_memory()
-        coco = [metric.result for metric in loop.evaluator.metrics if isinstance(metric, FullCocoMetric)]
+        metrics = loop.evaluator.metrics
+        coco = [metric.result for metric in metrics if isinstance(metric, FullCocoMetric)]
+        confusion = [metric.confusion for metric in metrics if isinstance(metric, ConfusionIoUMetric)]
         folder = Path(runner.work_dir)
         # Labels from 0 would stand in the files as they are, and 0 is what the record's readers leave out.
         kept = getattr(loop.dataloader.dataset, "reduce_zero_label", True)
         place = folder / self.predictions if kept else None
-        result = result_of(logged, coco[0] if coco else None, self.data.folder, place, folder)
+        result = result_of(logged, (coco or confusion or [None])[0], self.data.folder, place, folder)
         step = 0 if self.tested else _step(runner)
         before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)

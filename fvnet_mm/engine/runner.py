@@ -21,6 +21,7 @@ from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
+from fvnet_mm.engine.iteration_loop import resumable
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -54,7 +55,7 @@ class SuiteRunner(Runner):
 
     def build_train_loop(self, loop: object) -> BaseLoop:
         with building("training loop and its data"):
-            return super().build_train_loop(loop)
+            return super().build_train_loop(resumable(loop))
 
     def build_val_loop(self, loop: object) -> BaseLoop:
         with building("evaluation and its data"):

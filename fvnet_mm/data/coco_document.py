@@ -51,29 +51,10 @@ class CocoDocument:
     """What else the file holds: ``info``, ``licenses`` ..."""
 
 
-class CocoDocuments:
-    """Reads annotation files, each once however many functions ask for it.
-
-    COCO's training annotations are 450 MB of JSON; let go of this object when the checks are done.
-    """
-
-    def __init__(self) -> None:
-        self._read: dict[Path, CocoDocument] = {}
-
-    def read(self, path: Path) -> CocoDocument:
-        """Return the annotation file ``path``.
-
-        Raises:
-            UserError: as :func:`read_coco_document`.
-        """
-        path = Path(path)
-        if path not in self._read:
-            self._read[path] = read_coco_document(path)
-        return self._read[path]
-
-
 def read_coco_document(path: Path) -> CocoDocument:
-    """Read an annotation file and check its form; :class:`CocoDocuments` does so once for several readers.
+    """Read an annotation file and check its form.
+
+    Several readers share a :class:`~fvnet_mm.data.coco_index.CocoDocuments`.
 
     Raises:
         UserError: it can't be read, is no JSON, lacks a key or an entry, or has a value of the wrong type.

@@ -2,6 +2,7 @@
 
 from fvnet_mm.engine.averaging import StepEMAHook
 from fvnet_mm.engine.checkpoint import AtomicBackend
+from fvnet_mm.engine.coco_dataset import IndexedCocoDataset
 from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLinearClsHead
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
@@ -17,6 +18,7 @@ __all__ = [
     "DistilledLinearClsHead",
     "EvaluationHistoryHook",
     "FullCocoMetric",
+    "IndexedCocoDataset",
     "PretrainedWeights",
     "ProgressHook",
     "ReproducibleEpochHook",

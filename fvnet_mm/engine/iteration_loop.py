@@ -44,9 +44,7 @@ class NumberedBatches(BatchSampler):
         super().__init__(sampler, batch_size, drop_last)
         self.batches: Sampler[list[int]] = BatchSampler(sampler, batch_size, drop_last)
         if batch_sampler is not None:
-            self.batches = DATA_SAMPLERS.build(
-                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
-            )
+            self.batches = DATA_SAMPLERS.build(batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size))
         self.start = 0
 
     def __iter__(self) -> Iterator[NumberedBatch]:

@@ -15,9 +15,8 @@ from fvnet_mm.engine.iteration_loop import ResumableIterLoop, resumable
 class Numbers(Dataset):
     """An item is its index and what is drawn when it is read."""
 
-    metainfo: dict[str, object] = {}
-
     def __init__(self) -> None:
+        self.metainfo: dict[str, object] = {}
         self.read: list[int] = []
 
     def __len__(self) -> int:

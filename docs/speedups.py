@@ -1,11 +1,12 @@
 """What the suite's speed-ups are worth on this machine, measured beside what they replace.
 
     python docs/speedups.py evaluation|segmentation|startup|training [--rounds N]    measures, and keeps the result
-    python docs/speedups.py                                                          writes docs/speedups.md
+    python docs/speedups.py                                                          puts it into docs/speedups.md
 
-Rounds are interleaved (stock, suite, stock, suite, ...) and a round's two times divided, so that a machine that is
-busy with other things makes both slower alike; a ratio's interval is Student's, over the rounds' logarithms. The
-results are kept in docs/speedups.json.
+Processor seconds are measured, which a machine that is busy with other things does not lengthen as it does the clock's,
+workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Rounds are interleaved (stock,
+suite, stock, suite, ...) and a round's two times divided; a ratio's interval is Student's, over the rounds' logarithms.
+The results are kept in docs/speedups.json. Needs Linux.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from scipy import stats
 from fvnet_mm.files import replacing
 
 ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- speedups:begin -->", "<!-- speedups:end -->"
 RESULTS, PAGE = ROOT / "docs" / "speedups.json", ROOT / "docs" / "speedups.md"
 CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
 TITLES = {
@@ -36,7 +38,7 @@ TITLES = {
     "segmentation": "mIoU of 100 label maps of 512 x 683, 150 classes, on the CPU: mmseg's metric, the suite's",
     "startup": "From the command to the first logged iteration, {images:,} images: mmdet's script, tools/train.py",
     "startup_cold": "The same for the first time on a data set, every image decoded once",
-    "training": "Training iteration, RetinaNet-FVNet-S on the demo's data, {threads} threads: mmdet's script, tools/train.py",
+    "training": "Training iteration, RetinaNet-FVNet-S on the demo, {threads} threads: mmdet's script, tools/train.py",
 }
 
 Times = dict[str, list[float]]
@@ -54,9 +56,9 @@ def interleaved(run: dict[str, Callable[[], float]], rounds: int) -> Times:
 
 def timed(call: Callable[[], object]) -> float:
     with contextlib.redirect_stdout(io.StringIO()):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[dict]]:
@@ -89,11 +91,9 @@ def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[d
 
 def measure_evaluation(rounds: int) -> dict[str, dict]:
     from faster_coco_eval import COCO, COCOeval_faster
+    from mmdet.evaluation import CocoMetric
     from pycocotools.coco import COCO as PycocotoolsCoco
     from pycocotools.cocoeval import COCOeval
-
-    import fvnet_mm  # noqa: F401  (mmcv's operators, before mmdet asks for them)
-    from mmdet.evaluation import CocoMetric
 
     from fvnet_mm.engine.coco_metric import FullCocoMetric, detections_of
 
@@ -202,10 +202,23 @@ def configs(folder: Path, data: Path | None, iterations: int, pure: bool) -> tup
     return folder / "stock.py", folder / "suite.py"
 
 
-def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[float, list[dict]]:
-    """Starts a training; seconds until it has logged so many lines, and the lines. Ends it then."""
+def processor_seconds(process: int) -> float:
+    """Of a process and its living descendants, as Linux counts them."""
+    fields = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            words = file.read_text().rpartition(")")[2].split()
+            fields[int(file.parent.name)] = (int(words[1]), sum(map(int, words[11:15])))
+    family = {process}
+    while more := {number for number, (parent, _) in fields.items() if parent in family} - family:
+        family |= more
+    return sum(fields[number][1] for number in family & fields.keys()) / os.sysconf("SC_CLK_TCK")
+
+
+def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[list[float], list[dict]]:
+    """Starts a training; processor seconds up to each of its first log lines, and the lines. Ends it then."""
     before = set(work_dir.glob("*/vis_data/scalars.json"))
-    start = time.perf_counter()
+    seconds: list[float] = []
     with tempfile.TemporaryFile() as output:
         environment = dict(os.environ, PYTHONPATH=str(ROOT))
         process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, env=environment, cwd=ROOT)
@@ -213,8 +226,9 @@ def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[float,
             while True:
                 files = set(work_dir.glob("*/vis_data/scalars.json")) - before
                 found = [line for file in files for line in file.read_text().splitlines() if '"loss"' in line]
+                seconds += [processor_seconds(process.pid)] * (len(found) - len(seconds))
                 if len(found) >= lines:
-                    return time.perf_counter() - start, [json.loads(line) for line in found[:lines]]
+                    return seconds[:lines], [json.loads(line) for line in found[:lines]]
                 if process.poll() is not None:
                     output.seek(0)
                     raise RuntimeError(output.read().decode()[-2000:])
@@ -233,8 +247,10 @@ def measure_startup(rounds: int, data: Path) -> dict[str, dict]:
         (folder / "cache").rename(folder / "left")
         train = ["tools/train.py", str(suite), "--work-dir", str(folder / "suite")]
         run = {
-            "stock": lambda: until_logged(["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock", 1)[0],
-            "suite": lambda: until_logged(train, folder / "suite", 1)[0],
+            "stock": lambda: until_logged(["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock", 1)[0][
+                0
+            ],
+            "suite": lambda: until_logged(train, folder / "suite", 1)[0][0],
         }
         cold = interleaved(run, 1)
         warm = interleaved(run, rounds)
@@ -250,9 +266,9 @@ def measure_training(rounds: int) -> dict[str, dict]:
         stock, suite = configs(folder, None, 8, pure=False)
 
         def run(kind: str, command: list[str]) -> float:
-            lines = until_logged(command, folder / kind, 3)[1]
+            seconds, lines = until_logged(command, folder / kind, 3)
             curves[kind] = [line["loss"] for line in lines]
-            return float(np.mean([line["time"] for line in lines[1:]]))
+            return (seconds[-1] - seconds[0]) / (lines[-1]["iter"] - lines[0]["iter"])
 
         times = interleaved(
             {
@@ -275,7 +291,7 @@ def ratio_in_words(times: Times) -> str:
 
 
 def page(results: dict[str, dict]) -> str:
-    """The page, from what was measured."""
+    """The page, with a table of what was measured between its markers."""
     rows = []
     for name, title in TITLES.items():
         if name in results:
@@ -283,10 +299,11 @@ def page(results: dict[str, dict]) -> str:
             stock, suite = (float(np.median(result["times"][kind])) for kind in ("stock", "suite"))
             words = title.format(**result)
             rows.append(f"| {words} | {stock:.3g} s | {suite:.3g} s | {ratio_in_words(result['times'])} |")
-    head = (ROOT / "docs" / "speedups_head.md").read_text(encoding="utf-8")
     machines = sorted({result["machine"] for result in results.values()})
     table = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
-    return "\n".join([head.rstrip(), "", *table, "", f"Measured on: {'; '.join(machines)}.", ""])
+    text = "\n".join([BEGIN, *table, "", f"Measured on: {'; '.join(machines)}.", END])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    return before + text + rest.partition(END)[2]
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fvnet_mm.data import image_check
-
 Document = dict[str, list[dict]]
 
 

@@ -5,6 +5,7 @@ python docs/stock_train.py CONFIG
 
 import sys
 
+import fvnet_mm  # noqa: F401  isort: skip  (mmcv's operators, for which mmdet looks when it is imported)
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.runner import Runner

@@ -89,7 +89,7 @@ class CocoDocuments:
         """Keep the index of a file whose annotations were checked."""
         index = replace(self.index(path), counts=counts)
         self._indices[Path(path)] = index
-        content = asdict(index) | dict(version=_VERSION, stamp=file_stamp(path))
+        content = asdict(index) | dict(version=_VERSION, stamp=self.read(path).stamp)
         del content["path"]
         # A home that can't be written to costs the next run some time, no more.
         with contextlib.suppress(OSError), replacing(cache_file(path, "annotations", ".json")) as temporary:

@@ -14,7 +14,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.registry import DATASETS
 
-from fvnet_mm.data.cache import cache_file, file_stamp
+from fvnet_mm.data.cache import Stamp, cache_file, file_stamp
 from fvnet_mm.data.coco_document import CocoDocument
 from fvnet_mm.files import replacing
 
@@ -49,8 +49,11 @@ class IndexedCocoDataset(CocoDataset):
         kept = cache_file(Path(f"{self.ann_file}.{_digest(self._settings())}"), "datasets", ".npy")
         if whole and self._load(kept):
             return
+        self._stamp: Stamp | None = None
+        with contextlib.suppress(OSError):  # mmdet opens it from wherever its settings say
+            self._stamp = file_stamp(Path(self.ann_file))  # before it is read
         super().full_init()
-        if whole:
+        if whole and self._stamp is not None:
             self._save(kept)
 
     def COCOAPI(self, path: str) -> COCO:
@@ -63,6 +66,7 @@ class IndexedCocoDataset(CocoDataset):
             sections = ("images", "annotations", "categories")
             coco.dataset = {name: getattr(document, name) for name in sections}
             coco.createIndex()
+        self._stamp = document.stamp
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
@@ -101,7 +105,7 @@ class IndexedCocoDataset(CocoDataset):
     def _save(self, file: Path) -> None:
         # A home that can't be written to costs the next run some time, no more.
         with contextlib.suppress(OSError), replacing(file) as temporary, temporary.open("wb") as stream:
-            head = json.dumps(dict(stamp=file_stamp(Path(self.ann_file)), category_ids=self.cat_ids))
+            head = json.dumps(dict(stamp=self._stamp, category_ids=self.cat_ids))
             for array in (np.frombuffer(head.encode(), np.uint8), self.data_address, self.data_bytes):
                 np.save(stream, array, allow_pickle=False)
 

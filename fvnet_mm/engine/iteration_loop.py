@@ -150,9 +150,13 @@ class _Stream:
 
 def resumable(loop: object) -> object:
     """The config of a training loop, with :class:`ResumableIterLoop` in the place of mmengine's."""
-    if isinstance(loop, dict) and str(loop.get("type")).rpartition(".")[2] == "IterBasedTrainLoop":
-        return {**loop, "type": "ResumableIterLoop"}
-    return loop
+    if not isinstance(loop, dict):
+        return loop
+    # mmengine's own way of leaving the type out.
+    unnamed = "type" not in loop and not loop.get("by_epoch", True)
+    if not unnamed and str(loop.get("type")).rpartition(".")[2] != "IterBasedTrainLoop":
+        return loop
+    return {key: value for key, value in loop.items() if key != "by_epoch"} | dict(type="ResumableIterLoop")
 
 
 def _numbered(dataloader: dict[str, object]) -> ConfigDict:

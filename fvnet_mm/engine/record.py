@@ -138,7 +138,7 @@ class RecordHook(Hook):
             data=data,
             weights=known.weights if known else describe_weights(runner.model),
             checkpoint=str(self.tested) if self.tested else None,
-            complexity=self._complexity(runner),
+            complexity=earlier.complexity if earlier else None,
             environment=describe_environment(),
             times=earlier.times if earlier else Times(started=datetime.now(timezone.utc)),
             unit=earlier.unit if earlier else "step" if origin == "train" and counts_iterations(runner) else "epoch",
@@ -200,6 +200,9 @@ class RecordHook(Hook):
         result = result_of(logged, (coco or confusion or [None])[0], self.data.folder, place, folder)
         step = 0 if self.tested else _step(runner)
         before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
+        if self._record.complexity is None:  # not at the start, which seconds of counting would delay
+            self._set(complexity=self._complexity(runner))
+            self._clock = time.monotonic()
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)
         checkpoint = None if self.tested else current_checkpoint(runner)
         if checkpoint is not None:

@@ -76,5 +76,8 @@ def test_the_batch_samplers_of_a_config_are_kept() -> None:
 
 def test_only_mmengines_own_loop_is_replaced() -> None:
     assert resumable(dict(type="IterBasedTrainLoop", max_iters=3)) == dict(type="ResumableIterLoop", max_iters=3)
+    assert resumable(dict(by_epoch=False, max_iters=3)) == dict(type="ResumableIterLoop", max_iters=3)
+    for other in (dict(by_epoch=True, max_epochs=2), dict(max_epochs=2)):
+        assert resumable(other) == other
     for other in (dict(type="EpochBasedTrainLoop"), dict(type="Mine"), None):
         assert resumable(other) == other

@@ -157,8 +157,9 @@ _KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collec
 
 def _read_by_index(cfg: Config) -> None:
     indexed = []
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        dataset = innermost_dataset(cfg[name].dataset) if cfg.get(name) else {}
+    training = cfg.get("train_dataloader") is not None
+    for name in ("train_dataloader", "val_dataloader") if training else ("test_dataloader",):
+        dataset = innermost_dataset(cfg[name].dataset)
         if dataset.get("type") in ("CocoDataset", "mmdet.CocoDataset", "IndexedCocoDataset"):
             dataset.type = "IndexedCocoDataset"
             indexed.append(Path(dataset.get("data_root") or "", dataset.ann_file))

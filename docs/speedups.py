@@ -1,7 +1,8 @@
 """What the suite's speed-ups are worth on this machine, measured beside what they replace.
 
-    python docs/speedups.py evaluation|segmentation|startup|training [--rounds N]    measures, and keeps the result
-    python docs/speedups.py                                                          puts it into docs/speedups.md
+    python docs/speedups.py evaluation|segmentation|startup|training     measures, and keeps the result
+    python docs/speedups.py                                              puts the results into docs/speedups.md
+    python docs/speedups.py --check                                      exits with 1 where they are not there
 
 Processor seconds are measured, which a machine that is busy with other things does not lengthen as it does the clock's,
 workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Rounds are interleaved (stock,
@@ -33,7 +34,7 @@ BEGIN, END = "<!-- speedups:begin -->", "<!-- speedups:end -->"
 RESULTS, PAGE = ROOT / "docs" / "speedups.json", ROOT / "docs" / "speedups.md"
 CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
 TITLES = {
-    "evaluation": "COCO evaluation, 5,000 images x 100 detections: pycocotools, faster-coco-eval",
+    "evaluation": "COCO evaluation, {images:,} images x 100 detections: pycocotools, faster-coco-eval",
     "metric": "The same from a detector's outputs to figures and result file: mmdet's metric, the suite's",
     "segmentation": "mIoU of 100 label maps of 512 x 683, 150 classes, on the CPU: mmseg's metric, the suite's",
     "startup": "From the command to the first logged iteration, {images:,} images: mmdet's script, tools/train.py",
@@ -89,7 +90,7 @@ def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[d
     return dict(info={}, images=files, annotations=annotations, categories=names), outputs
 
 
-def measure_evaluation(rounds: int) -> dict[str, dict]:
+def measure_evaluation(rounds: int, images: int) -> dict[str, dict]:
     from faster_coco_eval import COCO, COCOeval_faster
     from mmdet.evaluation import CocoMetric
     from pycocotools.coco import COCO as PycocotoolsCoco
@@ -97,7 +98,7 @@ def measure_evaluation(rounds: int) -> dict[str, dict]:
 
     from fvnet_mm.engine.coco_metric import FullCocoMetric, detections_of
 
-    truth, outputs = scene(5000, 100)
+    truth, outputs = scene(images, 100)
     detections = [item for output in outputs for item in detections_of(output, "bbox", range(1, 81))]
     figures = {}
 
@@ -134,7 +135,10 @@ def measure_evaluation(rounds: int) -> dict[str, dict]:
             return timed(lambda: made.compute_metrics([({}, dict(output)) for output in outputs]))
 
         whole = interleaved({"stock": lambda: metric(CocoMetric), "suite": lambda: metric(FullCocoMetric)}, 1)
-    return {"evaluation": dict(times=times, largest_difference=difference), "metric": dict(times=whole)}
+    return {
+        "evaluation": dict(times=times, images=images, largest_difference=difference),
+        "metric": dict(times=whole, images=images),
+    }
 
 
 def measure_segmentation(rounds: int) -> dict[str, dict]:
@@ -310,20 +314,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=["evaluation", "segmentation", "startup", "training"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=5000, help="of the evaluation")
     parser.add_argument("--data", type=Path, help="a folder in COCO's layout for startup, as large as COCO's")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if arguments.part == "startup":
-        measured = measure_startup(arguments.rounds, arguments.data)
-    elif arguments.part:
-        measured = globals()[f"measure_{arguments.part}"](arguments.rounds)
-    else:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(page(results), encoding="utf-8")
-        return
+    match arguments.part:
+        case "evaluation":
+            measured = measure_evaluation(arguments.rounds, arguments.images)
+        case "segmentation":
+            measured = measure_segmentation(arguments.rounds)
+        case "startup":
+            measured = measure_startup(arguments.rounds, arguments.data)
+        case "training":
+            measured = measure_training(arguments.rounds)
+        case _:
+            if arguments.check and page(results) != PAGE.read_text(encoding="utf-8"):
+                sys.exit(f"{PAGE.name} is not what {RESULTS.name} says; run python docs/speedups.py")
+            if not arguments.check:
+                with replacing(PAGE) as temporary:
+                    temporary.write_text(page(results), encoding="utf-8")
+            return
     import torch
 
     machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results |= {name: result | dict(machine=machine) for name, result in measured.items()}
     with replacing(RESULTS) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")

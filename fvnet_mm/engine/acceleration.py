@@ -31,9 +31,9 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
     Raises:
         UserError: Compilation is asked for and there is nothing to compile with.
     """
-    optimizer = cfg.optim_wrapper.optimizer
-    if optimizer.type in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & optimizer.keys():
-        optimizer.fused = True
+    optimizer = cfg.optim_wrapper.get("optimizer") or {}
+    if optimizer.get("type") in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & optimizer.keys():
+        optimizer["fused"] = True
     if compiled:
         _require_compiler()
     cfg.channels_last = bool(channels_last or cfg.get("channels_last", False))

@@ -35,7 +35,7 @@ def let_go_of_all_but(paths: Collection[Path]) -> None:
 
 @DATASETS.register_module()
 class IndexedCocoDataset(CocoDataset):
-    """mmdet's ``CocoDataset``, with its arguments, which takes seconds in place of half a minute from the second time.
+    """mmdet's ``CocoDataset``, with its arguments, which parses an annotation file once and not at every start.
 
     What mmdet parses, filters and serialises is kept in the user's cache folder until the file or a setting changes.
     Outlines are left out where no transform loads masks, which makes the images' entries several times smaller.

@@ -27,6 +27,7 @@ setup(
         "mmsegmentation>=1.2.2,<2",
         "mmpretrain>=1.2,<2",
         "pycocotools>=2.0.8",  # the first with wheels for numpy 2
+        "faster-coco-eval>=1.8,<2",  # COCO's evaluation in C++, equal to pycocotools; 1.8 takes empty results
         "timm>=1.0.20",
         "setuptools<82",  # mmengine resolves 'mmdet::' bases through pkg_resources, which 82 removed
         "ftfy",  # mmsegmentation imports ftfy and regex and does not say so

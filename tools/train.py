@@ -34,6 +34,12 @@ def train_parser() -> argparse.ArgumentParser:
         help="mixed precision on a GPU (default bf16)",
     )
     parser.add_argument(
+        "--channels-last", action="store_true", help="keep images and weights in memory pixel by pixel (faster on GPUs)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile backbone and neck with torch.compile (minutes at the start)"
+    )
+    parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate with the batch instead of accumulating gradients to the tuned batch",

@@ -9,24 +9,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvnet_mm.data.coco_document import CocoDocument, CocoDocuments, enumerate_offenders
+from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders
+from fvnet_mm.data.coco_index import AnnotationCounts, CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.image_check import ImageFacts, decode_images
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
-
-
-@dataclass(frozen=True)
-class AnnotationCounts:
-    """What is odd but no mistake, or only the loss of an object.
-
-    Attributes:
-        skipped_boxes: annotations that mmdet leaves out, being thinner than a pixel or outside their image.
-        images_without_objects: images without an annotation that is used.
-    """
-
-    skipped_boxes: int
-    images_without_objects: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,8 @@ class BadImage:
 def check_annotations(split: CocoSplit, documents: CocoDocuments | None = None) -> AnnotationCounts:
     """Check that a split's annotations refer to images and categories that exist.
 
+    Of a file that was found right and has not changed since, only the images are looked for again.
+
     Args:
         split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
         documents: reads the annotation file; pass it where others read it too.
@@ -49,15 +39,11 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments | None = None) 
             are there twice, an annotation names an image or category that is not listed, or an image that is
             listed is not in the folder or would be out of it.
     """
-    document = (documents or CocoDocuments()).read(split.annotation_file)
-    path = split.annotation_file
-    for section, entries in (("image", document.images), ("annotation", document.annotations)):
-        repeated = _repeated([entry["id"] for entry in entries])
-        _refuse(
-            repeated,
-            f"{path}: {{count}} {section} ids are there more than once ({{first}}); give each its own.",
-        )
-    names = [image["file_name"] for image in document.images]
+    documents = documents or CocoDocuments()
+    path, index = split.annotation_file, documents.index(split.annotation_file)
+    if index.counts is None:
+        _check_ids(documents.read(path))
+    names = [image["file_name"] for image in index.images]
     outside = [name for name in names if _leaves_folder(name)]
     _refuse(
         outside,
@@ -69,6 +55,24 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments | None = None) 
         f"{path} names {{count}} of {len(names):,} images that are not in {split.image_dir} ({{first}});"
         " put them there or take them out of the annotations.",
     )
+    if index.counts is not None:
+        return index.counts
+    counts = _check_references(documents.read(path))
+    documents.found_right(path, counts)
+    return counts
+
+
+def _check_ids(document: CocoDocument) -> None:
+    for section, entries in (("image", document.images), ("annotation", document.annotations)):
+        repeated = _repeated([entry["id"] for entry in entries])
+        _refuse(
+            repeated,
+            f"{document.path}: {{count}} {section} ids are there more than once ({{first}}); give each its own.",
+        )
+
+
+def _check_references(document: CocoDocument) -> AnnotationCounts:
+    path = document.path
     for key, section in (("image_id", document.images), ("category_id", document.categories)):
         known = {entry["id"] for entry in section}
         unknown = [annotation["id"] for annotation in document.annotations if annotation[key] not in known]
@@ -97,10 +101,10 @@ def find_bad_images(
         progress: called with (images done, images to decode) now and then.
         documents: reads the annotation file; pass it where others read it too.
     """
-    document = (documents or CocoDocuments()).read(split.annotation_file)
-    facts = decode_images(split.image_dir, [image["file_name"] for image in document.images], progress)
+    images = (documents or CocoDocuments()).index(split.annotation_file).images
+    facts = decode_images(split.image_dir, [image["file_name"] for image in images], progress)
     bad: dict[str, BadImage] = {}
-    for image in document.images:
+    for image in images:
         name = image["file_name"]
         reason = _reason(facts.get(name), image["width"], image["height"])
         if reason:

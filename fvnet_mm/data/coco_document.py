@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from fvnet_mm.data.cache import Stamp, file_stamp
 from fvnet_mm.errors import UserError
 
 
@@ -44,6 +45,8 @@ class CocoDocument:
     """The content of an annotation file, of which every entry has the keys and types that its class says."""
 
     path: Path
+    stamp: Stamp
+    """The file's, taken before it was read."""
     images: list[CocoImage]
     annotations: list[CocoAnnotation]
     categories: list[CocoCategoryEntry]
@@ -51,33 +54,15 @@ class CocoDocument:
     """What else the file holds: ``info``, ``licenses`` ..."""
 
 
-class CocoDocuments:
-    """Reads annotation files, each once however many functions ask for it.
-
-    COCO's training annotations are 450 MB of JSON; let go of this object when the checks are done.
-    """
-
-    def __init__(self) -> None:
-        self._read: dict[Path, CocoDocument] = {}
-
-    def read(self, path: Path) -> CocoDocument:
-        """Return the annotation file ``path``.
-
-        Raises:
-            UserError: as :func:`read_coco_document`.
-        """
-        path = Path(path)
-        if path not in self._read:
-            self._read[path] = read_coco_document(path)
-        return self._read[path]
-
-
 def read_coco_document(path: Path) -> CocoDocument:
-    """Read an annotation file and check its form; :class:`CocoDocuments` does so once for several readers.
+    """Read an annotation file and check its form.
+
+    Several readers share a :class:`~fvnet_mm.data.coco_index.CocoDocuments`.
 
     Raises:
         UserError: it can't be read, is no JSON, lacks a key or an entry, or has a value of the wrong type.
     """
+    stamp = file_stamp(path) if Path(path).is_file() else (0, 0, 0)
     content = _read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a JSON {type(content).__name__} instead of an object with {_SECTIONS_TEXT}.")
@@ -92,7 +77,7 @@ def read_coco_document(path: Path) -> CocoDocument:
             raise UserError(f"{path} is empty: its list {name!r} has no entry, so nothing can be learnt from it.")
         _check_entries(path, name, entries, keys)
     extras = {name: value for name, value in content.items() if name not in _SECTIONS}
-    return CocoDocument(Path(path), content["images"], content["annotations"], content["categories"], extras)
+    return CocoDocument(Path(path), stamp, content["images"], content["annotations"], content["categories"], extras)
 
 
 def enumerate_offenders(offenders: Sequence[object], shown: int = 3) -> str:

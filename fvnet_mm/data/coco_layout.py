@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvnet_mm.data.coco_document import CocoDocument, CocoDocuments, enumerate_offenders
+from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.coco_index import CocoDocuments, CocoIndex
 from fvnet_mm.errors import UserError
 
 
@@ -60,7 +61,7 @@ def find_coco(
             " annotations/instances_val*.json and the images that they name."
         )
     files = {name: _annotation_file(root, name) for name in names}
-    read = {name: documents.read(file) for name, file in files.items()}
+    read = {name: documents.index(file) for name, file in files.items()}
     classes = {name: _class_names(document) for name, document in read.items()}
     if "train" in files:
         _check_same_classes(files, classes)
@@ -70,9 +71,9 @@ def find_coco(
     return CocoFolder(root, classes["val"], splits.get("train"), splits["val"])
 
 
-def as_split(name: str, annotation_file: Path, image_dir: Path, document: CocoDocument) -> CocoSplit:
+def as_split(name: str, annotation_file: Path, image_dir: Path, document: CocoIndex) -> CocoSplit:
     """Describe a split whose files are known."""
-    return CocoSplit(name, annotation_file, image_dir, len(document.images), len(document.annotations))
+    return CocoSplit(name, annotation_file, image_dir, len(document.images), document.annotation_count)
 
 
 def _annotation_file(root: Path, split: str) -> Path:
@@ -95,7 +96,7 @@ def _annotation_file(root: Path, split: str) -> Path:
     return found[0]
 
 
-def _class_names(document: CocoDocument) -> tuple[str, ...]:
+def _class_names(document: CocoIndex) -> tuple[str, ...]:
     """The categories' names in the file's order, in which pycocotools' ``getCatIds`` gives the ids.
 
     mmdet asks it for the ids of its class names and numbers the answer: sorting here would mix up the labels.
@@ -133,7 +134,7 @@ def _check_same_classes(files: dict[str, Path], classes: dict[str, tuple[str, ..
     )
 
 
-def _image_dir(root: Path, split: str, document: CocoDocument) -> Path:
+def _image_dir(root: Path, split: str, document: CocoIndex) -> Path:
     """The folder in which most of a sample of the named images are; of equals the more usual one."""
     step = max(len(document.images) // 50, 1)
     names = [image["file_name"] for image in document.images[::step]]

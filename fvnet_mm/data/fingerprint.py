@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fvnet_mm.data.ade20k_layout import Ade20kSplit
+from fvnet_mm.data.coco_index import sha256_of_annotations
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.image_folder import ImageFolderSplit, list_images
-
-_CHUNK = 1 << 20
 
 
 def fingerprint(split: CocoSplit | Ade20kSplit | ImageFolderSplit) -> str:
@@ -19,11 +18,7 @@ def fingerprint(split: CocoSplit | Ade20kSplit | ImageFolderSplit) -> str:
     which for a million images would be hours of reading.
     """
     if isinstance(split, CocoSplit):
-        digest = hashlib.sha256()
-        with split.annotation_file.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256_of_annotations(split.annotation_file)
     if isinstance(split, Ade20kSplit):
         images = _names_and_sizes(split.image_dir, split.image_names)
         return _digest([*images, *_names_and_sizes(split.label_dir, split.label_names)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -13,9 +12,9 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-import platformdirs
 from PIL import Image
 
+from fvnet_mm.data.cache import cache_file
 from fvnet_mm.files import replacing
 
 
@@ -119,8 +118,8 @@ def _examine(
 ) -> dict[str, _Facts]:
     """Facts of the files that exist: a stamp, and what ``decode`` returned for the file as it is now."""
     stamps = {name: stamp for name in names if (stamp := _stamp(folder / name))}
-    cache_file = _cache_file(folder, kind)
-    known = _read_cache(cache_file, facts_type)
+    kept = cache_file(folder, kind, ".json")
+    known = _read_cache(kept, facts_type)
     facts = {name: known[name] for name, stamp in stamps.items() if name in known and known[name][:2] == stamp}
     to_decode = [name for name in stamps if name not in facts]
     if not to_decode:
@@ -135,7 +134,7 @@ def _examine(
                 if progress:
                     progress(len(chunk) + start, len(to_decode))
     finally:  # whoever interrupts the check does not lose what is done
-        _write_cache(cache_file, known | facts)
+        _write_cache(kept, known | facts)
     return facts
 
 
@@ -179,11 +178,6 @@ def _decode_label(file: Path) -> tuple[int, int, str, list[int], list[int], str 
 def _describe(error: Exception, file: Path) -> str:
     # PIL names the file in full, as its callers do already.
     return str(error).replace(f" {str(file)!r}", "") or type(error).__name__
-
-
-def _cache_file(folder: Path, kind: str) -> Path:
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return platformdirs.user_cache_path("fvnet_mm") / kind / f"{digest}.json"
 
 
 def _read_cache(file: Path, facts_type: type[_Facts]) -> dict[str, _Facts]:

@@ -1,18 +1,17 @@
 """COCO's evaluation with all that it computes: unrounded, with recall, and for each class."""
 
-import contextlib
-import io
 import json
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from mmdet.datasets.api_wrappers import COCO as MmdetCoco
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+
+from fvnet_mm.files import replacing
 
 AVERAGES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR_100", "AR_S", "AR_M", "AR_L")
 """pycocotools' twelve figures, in its order."""
@@ -35,15 +34,16 @@ class CocoResult:
 
 @METRICS.register_module()
 class FullCocoMetric(CocoMetric):
-    """mmdet's ``CocoMetric`` with its result files and names, from one evaluation by pycocotools that is kept whole.
+    """mmdet's ``CocoMetric`` with its result files and names, from one evaluation in C++ that is kept whole.
 
     mmdet rounds to a tenth of a percent, and evaluates up to 1000 detections of an image where COCO takes 100. Where
-    nothing was detected no metric is logged, as by mmdet, but the figures are there and 0.
+    nothing was detected no metric is logged, as by mmdet, but the figures are there and 0. The annotations are read
+    when they are first needed.
 
     Args:
         ann_file: Annotation file.
         metric: 'bbox', 'segm', or both.
-        outfile_prefix: What the result files begin with, before ``.bbox.json`` and ``.segm.json``.
+        outfile_prefix: What the result files begin with, before ``.bbox.json`` and ``.segm.json``; None writes none.
         prefix: Of the logged names.
         collect_device: Where the processes' results meet, 'cpu' or 'gpu'.
 
@@ -60,66 +60,92 @@ class FullCocoMetric(CocoMetric):
         collect_device: str = "cpu",
     ) -> None:
         kinds = [metric] if isinstance(metric, str) else list(metric)
-        super().__init__(ann_file, kinds, outfile_prefix=outfile_prefix, prefix=prefix, collect_device=collect_device)
+        super().__init__(None, kinds, outfile_prefix=outfile_prefix, prefix=prefix, collect_device=collect_device)
         if not set(kinds) <= {"bbox", "segm"}:
             raise ValueError(f"metric={metric!r} must be 'bbox', 'segm' or both")
+        if not Path(ann_file).is_file():
+            raise ValueError(f"the annotation file {ann_file} does not exist")
+        self.ann_file = ann_file
         self.result: CocoResult | None = None
+        self._truth: COCO | None = None
+        self._coco_api = MmdetCoco()  # tells mmdet that the truth is in a file, not in the data set's samples
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """Writes the result files and evaluates them; mmengine calls this in the main process."""
-        self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
-        self.img_ids = self._coco_api.get_img_ids()
-        with contextlib.ExitStack() as stack:
-            prefix = self.outfile_prefix or str(Path(stack.enter_context(tempfile.TemporaryDirectory()), "results"))
-            Path(prefix).parent.mkdir(parents=True, exist_ok=True)
-            files = self.results2json([prediction for _, prediction in results], prefix)
-            evaluations = {
-                kind: evaluate(self._coco_api, Path(files[kind]), kind, self.cat_ids) for kind in self.metrics
-            }
+        if self._truth is None:
+            self._truth = COCO(self.ann_file)
+        category_ids = self._truth.getCatIds(catNms=self.dataset_meta["classes"])
         self.result = CocoResult()
         logged: dict[str, float] = {}
-        for kind, evaluation in evaluations.items():
+        for kind in self.metrics:
+            detections = [item for _, result in results for item in detections_of(result, kind, category_ids)]
+            if self.outfile_prefix is not None:
+                _write(detections, Path(f"{self.outfile_prefix}.{kind}.json"))
+            figures, per_class = figures_of(evaluate(self._truth, detections, kind, category_ids))
             before = "mask " if kind == "segm" else ""
-            figures, per_class = figures_of(evaluation)
             self.result.metrics |= {before + name: value for name, value in figures.items()}
             for name, of_class in per_class.items():
                 own = self.result.per_class.setdefault(name, {})
                 own |= {before + metric: value for metric, value in of_class.items()}
-            if evaluation.cocoDt.anns:
+            if detections:
                 shown = {key: figures[name] for name, key in _LOGGED.items()}
                 logged |= {f"{kind}_{key}": -1.0 if value is None else value / 100 for key, value in shown.items()}
         return logged
 
 
-def evaluate(truth: COCO, result_file: Path, kind: str, category_ids: Sequence[int]) -> COCOeval:
-    """Evaluates a COCO result file at pycocotools' own settings, without a word on the console.
+def detections_of(result: dict[str, object], kind: str, category_ids: Sequence[int]) -> Iterator[dict[str, object]]:
+    """An image's detections as COCO's result files have them, with mmdet's keys in mmdet's order.
+
+    Args:
+        result: What mmdet's metric keeps of an image: ``img_id``, ``bboxes`` (N, 4) as corners, ``scores`` and
+            ``labels`` (N,), and with masks ``masks`` (run-length codes) and perhaps ``mask_scores``.
+        kind: 'bbox' or 'segm'.
+        category_ids: By label.
+    """
+    scores = result["scores"] if kind == "bbox" else result.get("mask_scores", result["scores"])
+    boxes = zip(result["bboxes"].tolist(), scores.tolist(), result["labels"].tolist(), strict=True)
+    for number, ((left, top, right, bottom), score, label) in enumerate(boxes):
+        detection = {
+            "image_id": result["img_id"],
+            "bbox": [left, top, right - left, bottom - top],
+            "score": score,
+            "category_id": category_ids[label],
+        }
+        if kind == "segm":
+            code = result["masks"][number]
+            counts = code["counts"]
+            detection["segmentation"] = {**code, "counts": counts.decode() if isinstance(counts, bytes) else counts}
+        yield detection
+
+
+def _write(detections: list[dict[str, object]], file: Path) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(detections))  # three times as fast as json.dump
+
+
+def evaluate(
+    truth: COCO, detections: list[dict[str, object]], kind: str, category_ids: Sequence[int]
+) -> COCOeval_faster:
+    """Evaluates detections at pycocotools' own settings, and to its figures.
 
     Args:
         truth: The annotations.
-        result_file: Detections, as a JSON list; it may be empty.
+        detections: As result files have them; changed by the evaluation.
         kind: 'bbox' or 'segm'.
         category_ids: Categories that count.
     """
-    detections = json.loads(result_file.read_bytes())
     if kind == "segm":
         for detection in detections:
-            detection.pop("bbox", None)  # or pycocotools would take the area of the box for that of the mask
-    with contextlib.redirect_stdout(io.StringIO()):
-        if detections:
-            found = truth.loadRes(detections)
-        else:
-            found = COCO()
-            found.dataset = {"images": truth.dataset["images"], "categories": truth.dataset["categories"]}
-            found.createIndex()
-        evaluation = COCOeval(truth, found, kind)
-        evaluation.params.catIds = list(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+            detection.pop("bbox", None)  # or its area would be taken for that of the mask
+    evaluation = COCOeval_faster(truth, truth.loadRes(detections), kind)
+    evaluation.params.catIds = list(category_ids)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
     return evaluation
 
 
-def figures_of(evaluation: COCOeval) -> tuple[Figures, dict[str, Figures]]:
+def figures_of(evaluation: COCOeval_faster) -> tuple[Figures, dict[str, Figures]]:
     """An evaluation's twelve figures, and AP and AP50 of each class by name, all in percent.
 
     The mean of the classes' AP, over those that have one, is AP.

@@ -52,7 +52,7 @@ class ReproducibleEpochHook(Hook):
     yet applied (the last, smaller group of an epoch is applied with its own weight instead).
     Workers of the data loader must start anew each epoch (``persistent_workers=False``) and be seeded by
     :func:`seed_worker`. Where iterations are counted and not epochs, this holds of every iteration: its number
-    decides the random state, and its images are those that the loader, advanced from the start, gives.
+    decides the random state here, and its data in :class:`~fvnet_mm.engine.iteration_loop.ResumableIterLoop`.
     """
 
     priority = "VERY_HIGH"

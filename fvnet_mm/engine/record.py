@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.hooks import counts_iterations
+from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
 from fvnet_mm.engine.run_facts import (
     command_line,
@@ -137,7 +138,7 @@ class RecordHook(Hook):
             data=data,
             weights=known.weights if known else describe_weights(runner.model),
             checkpoint=str(self.tested) if self.tested else None,
-            complexity=self._complexity(runner),
+            complexity=earlier.complexity if earlier else None,
             environment=describe_environment(),
             times=earlier.times if earlier else Times(started=datetime.now(timezone.utc)),
             unit=earlier.unit if earlier else "step" if origin == "train" and counts_iterations(runner) else "epoch",
@@ -189,14 +190,19 @@ class RecordHook(Hook):
     def _evaluated(self, runner: Runner, loop: BaseLoop, logged: Mapping[str, float]) -> None:
         self._note_time("evaluation_seconds")
         self._note_memory()
-        coco = [metric.result for metric in loop.evaluator.metrics if isinstance(metric, FullCocoMetric)]
+        metrics = loop.evaluator.metrics
+        coco = [metric.result for metric in metrics if isinstance(metric, FullCocoMetric)]
+        confusion = [metric.confusion for metric in metrics if isinstance(metric, ConfusionIoUMetric)]
         folder = Path(runner.work_dir)
         # Labels from 0 would stand in the files as they are, and 0 is what the record's readers leave out.
         kept = getattr(loop.dataloader.dataset, "reduce_zero_label", True)
         place = folder / self.predictions if kept else None
-        result = result_of(logged, coco[0] if coco else None, self.data.folder, place, folder)
+        result = result_of(logged, (coco or confusion or [None])[0], self.data.folder, place, folder)
         step = 0 if self.tested else _step(runner)
         before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
+        if self._record.complexity is None:  # not at the start, which seconds of counting would delay
+            self._set(complexity=self._complexity(runner))
+            self._clock = time.monotonic()
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)
         checkpoint = None if self.tested else current_checkpoint(runner)
         if checkpoint is not None:

@@ -21,13 +21,18 @@ Figures = dict[str, float | None]
 
 
 def result_of(
-    logged: Mapping[str, float], coco: CocoResult | None, folder: Folder, place: Path | None, work_dir: Path
+    logged: Mapping[str, float],
+    kept: CocoResult | np.ndarray | None,
+    folder: Folder,
+    place: Path | None,
+    work_dir: Path,
 ) -> Result:
     """The last evaluation in full, from its predictions.
 
     Args:
         logged: The metrics under the libraries' names.
-        coco: What a detector's evaluator kept; None of one that keeps nothing, and then no class has its own figures.
+        kept: What a detector's evaluator kept, or a segmentor's confusion matrix. None of one that keeps nothing: then
+            a detector's classes have no figures of their own, and a segmentor's label maps are read.
         folder: The data it ran on.
         place: Where the predictions are: a folder, or files with suffixes added; None where they are not kept in the
             form that a record names.
@@ -39,11 +44,11 @@ def result_of(
     if place is None:
         return Result(metrics=metrics)
     if isinstance(folder, CocoFolder):
-        if coco is not None:
-            metrics, per_class = metrics | coco.metrics, coco.per_class
+        if kept is not None:
+            metrics, per_class = metrics | kept.metrics, kept.per_class
     elif isinstance(folder, Ade20kFolder):
         if _evaluated(folder.val, place):
-            confusion = sum_confusion(folder.val, place, len(folder.classes))
+            confusion = sum_confusion(folder.val, place, len(folder.classes)) if kept is None else kept
             overall, by_class = segmentation_figures(confusion)
             metrics, per_class = metrics | overall, dict(zip(folder.classes, by_class, strict=True))
     else:

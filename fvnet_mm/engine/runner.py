@@ -20,7 +20,9 @@ from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
+from fvnet_mm.engine.acceleration import accelerate_model
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
+from fvnet_mm.engine.iteration_loop import resumable
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -50,11 +52,11 @@ class SuiteRunner(Runner):
         self.logger.info(text, extra={"announced": True})
 
     def build_model(self, model: nn.Module | dict[str, object]) -> nn.Module:
-        return model if isinstance(model, nn.Module) else build_model(ConfigDict(model))
+        return model if isinstance(model, nn.Module) else accelerate_model(build_model(ConfigDict(model)), self.cfg)
 
     def build_train_loop(self, loop: object) -> BaseLoop:
         with building("training loop and its data"):
-            return super().build_train_loop(loop)
+            return super().build_train_loop(resumable(loop))
 
     def build_val_loop(self, loop: object) -> BaseLoop:
         with building("evaluation and its data"):

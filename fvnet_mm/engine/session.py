@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, init_dist, is_main_process
 from mmengine.registry import RUNNERS
 
+from fvnet_mm.engine.acceleration import accelerate
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
@@ -69,6 +70,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
     _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator", "optim_wrapper")
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
+    accelerate(cfg, arguments.channels_last, arguments.compile)
     _start_processes(cfg)
     _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)

@@ -25,6 +25,9 @@ _READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys", 
 _OF_OTHERS = ("in_channels", "num_classes", "init_cfg", "mean", "std")
 """Arguments of a model's parts that follow from the trunk or the data, which are recorded themselves."""
 
+_ROUNDING = ("fused", "foreach")
+"""Arguments of an optimizer that say how its update is computed, not which."""
+
 _DEFAULT_DECAY = {"AdamW": 0.01}
 """Weight decay of torch's optimizers where a config states none; that of all others is 0."""
 
@@ -66,10 +69,11 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         rate = rate * (per_device * world_size) / base if world_size else None
     loop = cfg["train_cfg"]
     epochs, iterations = loop.get("max_epochs"), loop.get("max_iters")
+    own = {key: value for key, value in optimizer.items() if key not in ("lr", "weight_decay", *_ROUNDING)}
     clip = wrapper.get("clip_grad") or {"max_norm": 0}
     rules = {key: wrapper[key] for key in ("constructor", "paramwise_cfg") if wrapper.get(key)}
     return dict(
-        optimizer=in_words({key: value for key, value in optimizer.items() if key not in ("lr", "weight_decay")}),
+        optimizer=in_words(own),
         parameter_rules=in_words(rules) if rules else "none",
         learning_rate=rate,
         weight_decay=optimizer.get("weight_decay", _DEFAULT_DECAY.get(name_of(optimizer), 0.0)),

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fvnet_mm.data import image_check
-
 Document = dict[str, list[dict]]
 
 
@@ -115,5 +113,5 @@ def ade20k_root(tmp_path: Path) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache folder of this test."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(image_check.platformdirs, "user_cache_path", lambda name: folder / name)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: folder / name)
     return folder

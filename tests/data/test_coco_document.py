@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fvnet_mm.data.coco_document import CocoDocuments, enumerate_offenders, read_coco_document
+from fvnet_mm.data.coco_document import enumerate_offenders, read_coco_document
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.errors import UserError
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from PIL import Image
 
@@ -66,15 +67,27 @@ def test_segmentation_with_classes_of_ones_own(
 
 
 def test_a_resumed_schedule_of_iterations_equals_an_uninterrupted_one(
-    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And reads the images of the iterations that were left alone; and the worker's two batches in advance."""
+    read = tmp_path / "read.txt"
+    load = LoadImageFromFile.transform
+
+    def noted(transform: LoadImageFromFile, results: dict) -> dict:
+        with read.open("a") as file:  # by a worker
+            file.write(f"{results['img_path']}\n")
+        return load(transform, results)
+
     words = ["--data", tiny_ade20k, *small_segmentation, "auto_scale_lr.base_batch_size=4", "train_cfg.max_iters=4"]
     words += ["train_cfg.val_interval=2", "default_hooks.checkpoint.interval=2", "param_scheduler.0.end=4"]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert run("train", SEMANTIC_FPN, "--work-dir", whole, *words) == 0
     resumed.mkdir()
     shutil.copy(whole / "iter_4.pth", resumed)
+    monkeypatch.setattr(LoadImageFromFile, "transform", noted)
     assert run("train", SEMANTIC_FPN, "--work-dir", resumed, "--resume", *words) == 0
+    images = sum("/images/training/" in line for line in read.read_text().splitlines())
+    assert 4 * 2 <= images <= (4 + 2) * 2
     assert len(losses(whole)) == 8
     assert losses(resumed) == losses(whole)[4:]
     first, second = (read_checkpoint(folder / "iter_8.pth")["state_dict"] for folder in (whole, resumed))

@@ -95,7 +95,10 @@ class Task(ABC):
 
     @abstractmethod
     def keep_predictions(self, cfg: Config, place: Path) -> None:
-        """Makes the evaluators of a config write the predictions of the last evaluation to ``place`` (no suffix)."""
+        """Makes the evaluators of a config write the predictions of the last evaluation to ``place`` (no suffix).
+
+        Where the suite has a faster equal of a data set or an evaluator, it takes the other's place.
+        """
 
 
 def evaluators(cfg: Config) -> Iterator[ConfigDict]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from mmengine.config import Config
 
 from fvnet_mm.data.coco_check import check_annotations, find_bad_images, without_images
-from fvnet_mm.data.coco_document import CocoDocuments, enumerate_offenders
+from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, as_split, find_coco
 from fvnet_mm.data.shapes import write_coco_shapes
+from fvnet_mm.engine.coco_dataset import hand_over, let_go_of_all_but
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks.base import (
     DataSource,
@@ -68,7 +70,7 @@ class Detection(Task):
                         "--data DIR, or try --demo, which generates a small set",
                     )
                     raise UserError(f"there is no data in {root}: {path} does not exist; {what_to_do}.")
-            document = self._documents.read(annotation_file)
+            document = self._documents.index(annotation_file)
             splits[name] = as_split(name, annotation_file, image_dir, document)
         self._check_masks(cfg, splits.values())
         classes = dataset.get("metainfo", {}).get("classes") or [category["name"] for category in document.categories]
@@ -96,6 +98,8 @@ class Detection(Task):
             skipped += reasons
             used[split.name] = split
             summaries.append(DataSplit(split.name, split.image_count, _summary(split, unused)))
+        for document in self._documents.taken():
+            hand_over(document)
         return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
 
     def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
@@ -104,11 +108,10 @@ class Detection(Task):
             pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
             if not any(transform.get("with_mask") for transform in pipeline):
                 continue
-            annotations = self._documents.read(split.annotation_file).annotations
-            bare = [annotation["id"] for annotation in annotations if not annotation.get("segmentation")]
+            bare = self._documents.index(split.annotation_file).without_outline
             if bare:
                 raise UserError(
-                    f"{split.annotation_file}: {len(bare)} of {len(annotations)} objects have no segmentation "
+                    f"{split.annotation_file}: {len(bare)} of {split.annotation_count} objects have no segmentation "
                     f"({enumerate_offenders(bare)}), and {cfg.config_name} learns masks; add them, or train a detector "
                     "of boxes (retinanet)."
                 )
@@ -141,6 +144,7 @@ class Detection(Task):
             cfg.model.test_cfg.rcnn.max_per_img = DETECTIONS
 
     def keep_predictions(self, cfg: Config, place: Path) -> None:
+        _read_by_index(cfg)
         for evaluator in evaluators(cfg):
             evaluator.outfile_prefix = str(place)  # mmdet adds .bbox.json and .segm.json
             own = {key for key, value in evaluator.items() if value not in (None, False) and key != "_scope_"}
@@ -152,6 +156,17 @@ class Detection(Task):
 
 _KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collect_device"}
 """Arguments of mmdet's ``CocoMetric`` that :class:`~fvnet_mm.engine.coco_metric.FullCocoMetric` has, too."""
+
+
+def _read_by_index(cfg: Config) -> None:
+    indexed = []
+    training = cfg.get("train_dataloader") is not None
+    for name in ("train_dataloader", "val_dataloader") if training else ("test_dataloader",):
+        dataset = innermost_dataset(cfg[name].dataset)
+        if dataset.get("type") in ("CocoDataset", "mmdet.CocoDataset", "IndexedCocoDataset"):
+            dataset.type = "IndexedCocoDataset"
+            indexed.append(Path(dataset.get("data_root") or "", dataset.ann_file))
+    let_go_of_all_but(indexed)
 
 
 def _summary(split: CocoSplit, unused: int) -> str:

@@ -129,3 +129,5 @@ class Segmentation(Task):
     def keep_predictions(self, cfg: Config, place: Path) -> None:
         for evaluator in evaluators(cfg):
             evaluator.output_dir = str(place)
+            if evaluator.type.removeprefix("mmseg.") == "IoUMetric":
+                evaluator.type = "ConfusionIoUMetric"

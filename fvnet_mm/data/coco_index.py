@@ -1,0 +1,138 @@
+"""What the start of a run asks of an annotation file, remembered, so that a checked file need not be parsed again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fvnet_mm.data.cache import cache_file, file_stamp
+from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoImage, read_coco_document
+from fvnet_mm.files import replacing
+
+_VERSION = 1
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class AnnotationCounts:
+    """What is odd but no mistake, or only the loss of an object.
+
+    Attributes:
+        skipped_boxes: annotations that mmdet leaves out, being thinner than a pixel or outside their image.
+        images_without_objects: images without an annotation that is used.
+    """
+
+    skipped_boxes: int
+    images_without_objects: int
+
+
+@dataclass(frozen=True)
+class CocoIndex:
+    """An annotation file without its annotations.
+
+    Attributes:
+        path: of the file.
+        sha256: of its bytes.
+        images: the entries of ``images``, with the keys that :class:`CocoImage` says.
+        categories: the entries of ``categories``.
+        annotation_count: number of annotations.
+        without_outline: ids of the annotations without a segmentation.
+        counts: what the annotations' check counted; None before it.
+    """
+
+    path: Path
+    sha256: str
+    images: list[CocoImage]
+    categories: list[CocoCategoryEntry]
+    annotation_count: int
+    without_outline: list[int]
+    counts: AnnotationCounts | None = None
+
+
+class CocoDocuments:
+    """Reads annotation files, each once however many functions ask for it, and not at all if its index will do.
+
+    The index of a file that was found right is kept in the user's cache folder until the file changes. COCO's
+    training annotations are 450 MB of JSON; let go of this object when the checks are done.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[Path, CocoDocument] = {}
+        self._indices: dict[Path, CocoIndex] = {}
+
+    def read(self, path: Path) -> CocoDocument:
+        """Return the annotation file ``path``.
+
+        Raises:
+            UserError: as :func:`~fvnet_mm.data.coco_document.read_coco_document`.
+        """
+        path = Path(path)
+        if path not in self._read:
+            self._read[path] = read_coco_document(path)
+        return self._read[path]
+
+    def index(self, path: Path) -> CocoIndex:
+        """Return the index of the annotation file ``path``.
+
+        Raises:
+            UserError: as :func:`~fvnet_mm.data.coco_document.read_coco_document`.
+        """
+        path = Path(path)
+        if path not in self._indices:
+            self._indices[path] = remembered_index(path) or _index_of(self.read(path))
+        return self._indices[path]
+
+    def found_right(self, path: Path, counts: AnnotationCounts) -> None:
+        """Keep the index of a file whose annotations were checked."""
+        index = replace(self.index(path), counts=counts)
+        self._indices[Path(path)] = index
+        content = asdict(index) | dict(version=_VERSION, stamp=self.read(path).stamp)
+        del content["path"]
+        # A home that can't be written to costs the next run some time, no more.
+        with contextlib.suppress(OSError), replacing(cache_file(path, "annotations", ".json")) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    def taken(self) -> list[CocoDocument]:
+        """Return the files that had to be read, and forget them."""
+        documents, self._read = list(self._read.values()), {}
+        return documents
+
+
+def remembered_index(path: Path) -> CocoIndex | None:
+    """The index of a file that was found right and has not changed since; None if there is none."""
+    try:
+        content = json.loads(cache_file(path, "annotations", ".json").read_text(encoding="utf-8"))
+        if content.pop("version") != _VERSION or tuple(content.pop("stamp")) != file_stamp(path):
+            return None
+        return CocoIndex(path=Path(path), **content | dict(counts=AnnotationCounts(**content["counts"])))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not as we write it
+        return None
+
+
+def sha256_of_annotations(path: Path) -> str:
+    """The SHA-256 of an annotation file, in hexadecimal digits; of one that was found right it is known."""
+    index = remembered_index(path)
+    return index.sha256 if index else _sha256(path)
+
+
+def _index_of(document: CocoDocument) -> CocoIndex:
+    keys = CocoImage.__annotations__
+    return CocoIndex(
+        document.path,
+        _sha256(document.path),
+        [{key: image[key] for key in keys} for image in document.images],
+        [{"id": category["id"], "name": category["name"]} for category in document.categories],
+        len(document.annotations),
+        [annotation["id"] for annotation in document.annotations if not annotation.get("segmentation")],
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

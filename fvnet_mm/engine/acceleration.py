@@ -1,0 +1,62 @@
+"""Ways to compute the same network faster: fused optimizers, memory layout, compilation.
+
+None changes what is computed, but all change the order in which floating-point numbers are added up, as another GPU
+does, too; so they are no part of a protocol, and stand in the dumped config.
+"""
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from fvnet_mm.errors import UserError
+
+FUSED = ("Adam", "AdamW", "SGD")
+"""Torch's optimizers that update all parameters in one pass, on CPUs and GPUs."""
+
+
+def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
+    """Writes into a training's config how it is to be computed.
+
+    The optimizer is fused where torch can and the config says nothing of it.
+
+    Args:
+        cfg: Changed in place.
+        channels_last: Whether images and weights lie in memory pixel by pixel, not channel by channel.
+        compiled: Whether backbone and neck are compiled.
+
+    Raises:
+        UserError: Compilation is asked for and there is nothing to compile with.
+    """
+    optimizer = cfg.optim_wrapper.get("optimizer") or {}
+    if optimizer.get("type") in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & optimizer.keys():
+        optimizer["fused"] = True
+    if compiled:
+        _require_compiler()
+    cfg.channels_last = bool(channels_last or cfg.get("channels_last", False))
+    cfg.compile_trunk = bool(compiled or cfg.get("compile_trunk", False))
+
+
+def accelerate_model(model: nn.Module, cfg: Config) -> nn.Module:
+    """Lays out and compiles a built model as its config says; names of parameters stay what they are."""
+    if cfg.get("channels_last"):
+        model = model.to(memory_format=torch.channels_last)
+    if cfg.get("compile_trunk"):
+        # Heads and losses take branches that depend on the data, at which a compiler stops.
+        for name in ("backbone", "neck"):
+            part = getattr(model, name, None)
+            if isinstance(part, nn.Module):
+                part.compile()
+    return model
+
+
+def _require_compiler() -> None:
+    if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "cl")))):
+        raise UserError(
+            "--compile needs a C++ compiler and there is none in PATH; install g++ or clang++, or leave --compile away."
+        )
+    if torch.cuda.is_available() and find_spec("triton") is None:
+        raise UserError("--compile needs Triton on a GPU and it is not installed; `pip install triton` brings it.")

@@ -1,0 +1,119 @@
+"""The same network, computed faster."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from fvnet_mm.engine.acceleration import accelerate, accelerate_model
+from fvnet_mm.errors import UserError
+from fvnet_mm.records.from_config import fields_of_training
+
+CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.neck = nn.Conv2d(4, 4, 1)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.neck(self.backbone(images)))
+
+
+def config(**optimizer: object) -> Config:
+    return Config(dict(optim_wrapper=dict(optimizer=dict(lr=1e-4) | optimizer)))
+
+
+def test_optimizers_are_fused_where_torch_can_and_nobody_said_otherwise() -> None:
+    for kind, fused in (("AdamW", True), ("SGD", True), ("LBFGS", False), ("RMSprop", False)):
+        cfg = config(type=kind)
+        accelerate(cfg, channels_last=False, compiled=False)
+        assert cfg.optim_wrapper.optimizer.get("fused", False) is fused
+        made = cfg.optim_wrapper.optimizer.to_dict()
+        getattr(torch.optim, made.pop("type"))([nn.Parameter(torch.zeros(2))], **made)  # torch takes what was set
+    for own in (dict(fused=False), dict(foreach=True)):
+        cfg = config(type="AdamW", **own)
+        accelerate(cfg, channels_last=False, compiled=False)
+        assert cfg.optim_wrapper.optimizer.to_dict() == dict(type="AdamW", lr=1e-4) | own
+
+
+def test_the_protocol_is_that_of_the_slower_computation() -> None:
+    cfg = Config.fromfile(CONFIG)
+    before = fields_of_training(cfg.to_dict(), 1)
+    accelerate(cfg, channels_last=True, compiled=False)
+    assert cfg.optim_wrapper.optimizer.fused
+    assert fields_of_training(cfg.to_dict(), 1) == before
+
+
+def test_a_fused_step_is_the_same_step() -> None:
+    weights = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = Detector()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05, fused=fused)
+        for _ in range(10):
+            model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        weights.append(nn.utils.parameters_to_vector(model.parameters()))
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
+def test_layout_changes_neither_outputs_nor_names() -> None:
+    torch.manual_seed(0)
+    model, images = Detector(), torch.randn(2, 3, 8, 8)
+    expected, names = model(images), list(model.state_dict())
+    model = accelerate_model(model, Config(dict(channels_last=True)))
+    assert model.head.weight.is_contiguous(memory_format=torch.channels_last)
+    output = model(images)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output, expected)
+    assert list(model.state_dict()) == names
+
+
+def test_backbone_and_neck_are_compiled_and_heads_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    model = accelerate_model(Detector(), Config(dict(compile_trunk=True)))
+    assert compiled == [model.backbone, model.neck]
+
+
+def test_a_compiled_trunk_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's front end alone, without a compiler: what of the module is compiled, and under which names."""
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="eager"))
+    model, images = Detector(), torch.randn(2, 3, 8, 8)
+    expected, names = model(images), list(model.state_dict())
+    model = accelerate_model(model, Config(dict(compile_trunk=True)))
+    torch.testing.assert_close(model(images), expected)
+    assert list(model.state_dict()) == names
+
+
+def test_compiling_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"--compile needs a C\+\+ compiler"):
+        accelerate(config(type="AdamW"), channels_last=False, compiled=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [["--channels-last"], ["--channels-last", "--compile"]])
+def test_a_detector_trains_on_a_gpu(
+    flags: list[str], run: Callable[..., int], tiny_coco: Path, small_run: list[str], tmp_path: Path
+) -> None:
+    """With the losses of a run without flags, but for rounding."""
+    curves = []
+    for name, words in (("plain", []), ("fast", flags)):
+        work_dir = tmp_path / name
+        assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", work_dir, *words, *small_run) == 0
+        (file,) = work_dir.glob("*/vis_data/scalars.json")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-2)

@@ -4,9 +4,12 @@ from fvnet_mm.engine.averaging import StepEMAHook
 from fvnet_mm.engine.checkpoint import AtomicBackend
 from fvnet_mm.engine.coco_metric import FullCocoMetric
 from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLinearClsHead
+from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
 from fvnet_mm.engine.prediction_metric import SavedPredictions
 from fvnet_mm.engine.runner import SuiteRunner
+from fvnet_mm.engine.saving import RunCheckpointHook
+from fvnet_mm.engine.sync_norm import ProcessSyncBN
 from fvnet_mm.engine.weights import PretrainedWeights
 
 __all__ = [
@@ -16,8 +19,11 @@ __all__ = [
     "EvaluationHistoryHook",
     "FullCocoMetric",
     "PretrainedWeights",
+    "ProcessSyncBN",
     "ProgressHook",
     "ReproducibleEpochHook",
+    "ResumableEpochLoop",
+    "RunCheckpointHook",
     "SavedPredictions",
     "StepEMAHook",
     "SuiteRunner",

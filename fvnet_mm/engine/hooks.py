@@ -3,6 +3,7 @@
 import atexit
 import logging
 import random
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -36,21 +37,26 @@ def _seed_everything(seed: int) -> None:
 def seed_worker(worker_id: int) -> None:
     """Seeds a data loader's worker from the seed that torch drew for it (``torch.initial_seed()``).
 
-    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops.
+    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops. It also makes the
+    worker ignore the signals that ask a run to stop, which launchers send to all processes alike: the process that it
+    works for ends it when the step is done.
     """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     _seed_everything(torch.initial_seed() % 2**32)
 
 
 @HOOKS.register_module()
 class ReproducibleEpochHook(Hook):
-    """Makes an epoch a function of the weights, the seed and the epoch's number alone.
+    """Makes an iteration a function of the weights, the seed, its number and its images alone.
 
     Then a run that is killed and resumed gives what the uninterrupted run gives. Two things would carry over
-    from one epoch to the next otherwise: the state of the random generators, and gradients accumulated but not
-    yet applied (the last, smaller group of an epoch is applied with its own weight instead).
-    Workers of the data loader must start anew each epoch (``persistent_workers=False``) and be seeded by
-    :func:`seed_worker`. Where iterations are counted and not epochs, this holds of every iteration: its number
-    decides the random state, and its images are those that the loader, advanced from the start, gives.
+    from one to the next otherwise: the state of the random generators, and, from one epoch to the next, gradients
+    accumulated but not yet applied (the last, smaller group of an epoch is applied with its own weight instead).
+    The images are those of the epoch's number and the seed (:class:`~fvnet_mm.engine.epochs.ResumableEpochLoop`);
+    workers of the data loader must start anew each epoch (``persistent_workers=False``). Where iterations are
+    counted and not epochs, they are those that the loader, advanced from the start, gives, and its workers must be
+    seeded by :func:`seed_worker`.
     """
 
     priority = "VERY_HIGH"
@@ -61,8 +67,7 @@ class ReproducibleEpochHook(Hook):
             runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        if counts_iterations(runner):
-            self._seed(runner, runner.iter)
+        self._seed(runner, runner.iter)
 
     def _seed(self, runner: Runner, number: int) -> None:
         state = np.random.SeedSequence([runner.seed, number, get_rank()]).generate_state(1)

@@ -21,6 +21,7 @@ from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
+from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -53,6 +54,9 @@ class SuiteRunner(Runner):
         return model if isinstance(model, nn.Module) else build_model(ConfigDict(model))
 
     def build_train_loop(self, loop: object) -> BaseLoop:
+        if isinstance(loop, dict) and (loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"):
+            rest = {key: value for key, value in loop.items() if key != "by_epoch"}
+            loop = ConfigDict(rest, type="ResumableEpochLoop")
         with building("training loop and its data"):
             return super().build_train_loop(loop)
 
@@ -75,6 +79,11 @@ class SuiteRunner(Runner):
     def resume_from(self, checkpoint: Path) -> None:
         """Makes the training go on from a checkpoint; the config keeps what the run began with."""
         self._load_from, self._resume = str(checkpoint), True
+
+    def resume(self, filename: str, *arguments: object, **settings: object) -> None:
+        super().resume(filename, *arguments, **settings)
+        if isinstance(self.train_loop, ResumableEpochLoop):
+            self.train_loop.enter(self._meta)
 
     def _init_model_weights(self) -> None:
         if not self._resume:  # else all weights come from the checkpoint
@@ -103,6 +112,7 @@ class SuiteRunner(Runner):
         state_dict = checkpoint.get("state_dict", checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, name): tensor for name, tensor in state_dict.items()}
+        self._meta = checkpoint.get("meta", {})
         complete = self._resume or self._needs_all_weights
         check_coverage(model, state_dict, str(filename), complete)
         if self._resume and not {"meta", "optimizer"} <= checkpoint.keys():

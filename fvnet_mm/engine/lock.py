@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import remove_leftovers, replacing
 
 LOCK, OWNER = "run.lock", "run.lock.owner"
 """Files of a work dir: what the kernel locks, and who holds it. The former stays, the latter goes with the run."""
@@ -26,7 +26,7 @@ DEAD_AFTER = 6 * SIGN_OF_LIFE
 
 @contextmanager
 def only_training_in(work_dir: Path) -> Iterator[str | None]:
-    """Keeps other trainings out of a work dir until the end of the block.
+    """Keeps other trainings out of a work dir until the end of the block; removes what a killed one left half written.
 
     The lock is the kernel's (``flock``): it goes with the process that holds it, however that ends, so that a killed
     run leaves none behind on its own host. Some network file systems do not tell other hosts of it, or keep it a while
@@ -51,6 +51,7 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
         age = _age(file) if left else 0.0
         if left and left["host"] != platform.node() and age < DEAD_AFTER:
             raise UserError(_refusal(work_dir, left))
+        remove_leftovers(work_dir)
         me = dict(host=platform.node(), pid=os.getpid(), since=datetime.now(timezone.utc).isoformat(timespec="seconds"))
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(me), encoding="utf-8")

@@ -95,7 +95,7 @@ class NonFiniteHook(Hook):
     def _report(self, runner: Runner, outputs: dict[str, torch.Tensor]) -> None:
         """Writes down what happened, and ends the run where it has happened too often."""
         losses = {name: float(value) for name, value in outputs.items() if torch.is_tensor(value)}
-        own = dict(images=self._images, losses={name: _in_json(value) for name, value in losses.items()})
+        own = dict(images=self._images, loss_is_finite=not self._bad_loss)
         processes = all_gather_object(own)
         hub = runner.message_hub
         skipped = (hub.get_info(_COUNT) if _COUNT in hub.runtime_info else 0) + 1
@@ -109,6 +109,7 @@ class NonFiniteHook(Hook):
                 epoch=runner.epoch + 1,
                 learning_rates=sorted(set(runner.optim_wrapper.get_lr()["lr"])),
                 gradient_norms={name: _in_json(norm) for name, norm in self._norms.items()},
+                losses={name: _in_json(value) for name, value in losses.items()},
                 processes=processes,
             )
             with replacing(file) as temporary:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 
+from fvnet_mm.engine.agreement import MeanLossHook
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint, remove_checkpoint
 from fvnet_mm.engine.config import load_config
@@ -100,7 +101,8 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
         runner.resume_from(resumed)
     record = RecordHook(data, PREDICTIONS, resumed=resumed)
     watchdog = WatchdogHook(cfg.env_cfg.get("rank_timeout", RANK_TIMEOUT))
-    for hook in (record, OwedEvaluationHook(record), NonFiniteHook(arguments.skip_nonfinite), watchdog):
+    nonfinite = NonFiniteHook(arguments.skip_nonfinite)
+    for hook in (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog):
         runner.register_hook(hook)
     runner.register_hook(StopHook(signals, record))
     history = EvaluationHistoryHook(before_training=arguments.demo)

@@ -31,3 +31,4 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=3)]
 auto_scale_lr = dict(base_batch_size=4)  # two passes an optimizer step
 default_hooks = dict(logger=dict(interval=1))
+log_processor = dict(window_size=1)

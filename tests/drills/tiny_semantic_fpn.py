@@ -23,3 +23,4 @@ param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=1e-6, begin=0, end=ite
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=iterations))
+log_processor = dict(window_size=1)

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mmdet.datasets import CocoDataset
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -154,6 +153,8 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
 
 def read_by_libraries(file: Path, image_dir: Path, classes: tuple[str, ...]) -> None:
     """What a training and an evaluation do with annotations that the suite has let pass."""
+    from mmdet.datasets import CocoDataset  # after fvnet_mm, which serves mmcv's operators
+
     pipeline = [
         dict(type="LoadImageFromFile"),
         dict(type="LoadAnnotations", with_bbox=True, with_mask=all_outlined(file)),

@@ -1,10 +1,12 @@
 """The launching scripts, with torchrun, srun and scontrol that write down how they were called."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +182,56 @@ def test_scripts_are_clean(script: str) -> None:
         ["shellcheck", "-x", f"tools/{script}"], cwd=TOOLS.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+DIES_ONCE = """
+import json
+import os
+import signal
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DiesOnce(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.rank == 1 and runner.iter == 3:
+            try:
+                Path(runner.work_dir, "died").touch(exist_ok=False)
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_dies_is_started_again(tiny_coco: Path, tmp_path: Path) -> None:
+    """The real torchrun, with two processes on the CPU, of which one is killed in the second epoch."""
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    base = TOOLS.parent / "tests" / "drills" / "tiny_retinanet.py"
+    (tmp_path / base.name).write_text(
+        f"_base_ = ['{base}']\ncustom_imports = dict(imports=[*_base_.custom_imports.imports, 'dies_once'])\n"
+        "custom_hooks = [*_base_.custom_hooks, dict(type='DiesOnce')]\n"
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": path}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "PET_MAX_RESTARTS": "1"}
+    done = subprocess.run(
+        [TOOLS / "dist_train.sh", tmp_path / base.name, "2", "--data", tiny_coco, "--work-dir", tmp_path / "work"],
+        env=os.environ | environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert (tmp_path / "work" / "died").exists()
+    assert "exitcode: -9" in done.stderr
+    assert "local_rank: 1" in done.stderr
+    assert f"resumed from {tmp_path / 'work' / 'epoch_1.pth'}" in done.stdout
+    record = json.loads((tmp_path / "work" / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [1, 2, 3]
+    environment = record["environment"]
+    assert (environment["world_size"], environment["images_per_device"], environment["accumulation"]) == (2, 2, 1)

@@ -20,7 +20,6 @@ from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
-from fvnet_mm.engine.lock import only_training_in
 from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
@@ -33,6 +32,7 @@ from fvnet_mm.engine.tasks import DataSource, task_of
 from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
+from fvnet_mm.lock import only_training_in
 
 PREDICTIONS = "predictions/val"
 """Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""

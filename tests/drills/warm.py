@@ -8,6 +8,8 @@ import time
 import traceback
 from pathlib import Path
 
+import torch
+
 import fvnet_mm.engine.session
 import fvnet_mm.report.run  # noqa: F401
 from fvnet_mm.cli import run_tool
@@ -77,6 +79,7 @@ def _run(log: Path, words: list[str], environment: dict[str, str]) -> int:
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         os.environ.update(environment)
+        torch.set_num_threads(1)  # OpenMP's other threads do not outlive a fork
         tool, *rest = words
         sys.argv = [str(ROOT / "tools" / f"{tool}.py"), *rest]
         module = runpy.run_path(sys.argv[0])

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from fvnet_mm.engine.checkpoint import digest_file, read_checkpoint
-from fvnet_mm.engine.lock import LOCK, OWNER
+from fvnet_mm.lock import LOCK, OWNER
 from fvnet_mm.records.reading import read_record
 
 Run = Callable[..., int]

@@ -86,9 +86,11 @@ def _read(file: Path) -> dict[str, str] | None:
 
 def _age(file: Path) -> float:
     """Seconds since a file was touched, by the clock of the file system that it is on."""
-    with replacing(file.with_name(f"{file.name}.now")) as now:
-        now.touch()
-        return now.stat().st_mtime - file.stat().st_mtime
+    now = file.with_name(f"{file.name}.now")
+    now.touch()
+    age = now.stat().st_mtime - file.stat().st_mtime
+    now.unlink()
+    return age
 
 
 def _name(owner: dict[str, str] | None) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import fvnet_mm.engine.lock
-from fvnet_mm.engine.lock import DEAD_AFTER, LOCK, OWNER, only_training_in
+import fvnet_mm.lock
 from fvnet_mm.errors import UserError
+from fvnet_mm.lock import DEAD_AFTER, LOCK, OWNER, only_training_in
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fvnet_mm.engine.lock import only_training_in
+from fvnet_mm.lock import only_training_in
 with only_training_in(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -51,7 +51,7 @@ def test_a_host_whose_locks_do_not_reach_here(tmp_path: Path, monkeypatch: pytes
     os.utime(tmp_path / OWNER, (status.st_atime, status.st_mtime - DEAD_AFTER - 1))
     with only_training_in(tmp_path) as note:
         assert "process 5 on elsewhere" in note
-    monkeypatch.setattr(fvnet_mm.engine.lock, "SIGN_OF_LIFE", 0.01)
+    monkeypatch.setattr(fvnet_mm.lock, "SIGN_OF_LIFE", 0.01)
     with only_training_in(tmp_path):
         written = (tmp_path / OWNER).stat().st_mtime_ns
         while (tmp_path / OWNER).stat().st_mtime_ns == written:

@@ -109,7 +109,8 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     except UserError as error:
         sys.exit(_complain(str(error)))
     except Stopped as stop:
-        print(stop, file=sys.stderr, flush=True)
+        if str(stop):  # of several processes one speaks
+            print(stop, file=sys.stderr, flush=True)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         resumable = hasattr(arguments, "resume")

@@ -25,11 +25,11 @@ _COUNT = "skipped_nonfinite"
 class NonFiniteHook(Hook):
     """Ends a training at the first optimizer step whose loss or gradient is no finite number, or leaves such steps out.
 
-    The step is not taken: weights, and the statistics of norms, stay as they were before it. A report goes to
-    ``nonfinite_iter_N.json`` in the work dir: losses, learning rates, norms of the gradients by part of the model, and
-    the names of the images that each process had read since the step before. The processes of a distributed run decide
-    together. Where fp16 scales the loss, infinite gradients are the scaler's own business and only losses are looked
-    at.
+    The step is not taken: weights, and where the training goes on the statistics of norms, are as before it. A report
+    goes to ``nonfinite_iter_N.json`` in the work dir: losses, learning rates, norms of the gradients by part of the
+    model, and the names of the images that each process had read since the step before. The processes of a distributed
+    run decide together. Where fp16 scales the loss, infinite gradients are the scaler's own business and only losses
+    are looked at.
 
     Args:
         tolerated: Number of steps that are left out before the training ends, over all its restarts.
@@ -52,7 +52,7 @@ class NonFiniteHook(Hook):
         wrapper.step = self._only_finite(wrapper.step, wrapper, model)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        if self._buffers is None:
+        if self._buffers is None and self.tolerated:
             # A forward pass over what is not finite ruins the statistics of norms, too.
             self._buffers = [(buffer, buffer.clone()) for buffer in runner.model.buffers()]
         self._images += _names(data_batch)

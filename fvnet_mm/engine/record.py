@@ -29,7 +29,7 @@ from fvnet_mm.engine.run_facts import (
     pretraining,
     trunk_settings,
 )
-from fvnet_mm.engine.saving import is_full_disk
+from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Complexity, Config, Data, Evaluation, Protocol, RunRecord, Times
@@ -66,7 +66,8 @@ class RecordHook(Hook):
         self._clock = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        self.tolerates_full_disk = runner.cfg.default_hooks.checkpoint.get("on_full_disk") == "go-on"
+        saving = [hook for hook in runner.hooks if isinstance(hook, RunCheckpointHook)]
+        self.tolerates_full_disk = any(hook.on_full_disk == "go-on" for hook in saving)
         if is_main_process():
             self._begin(runner, "train")
             self._training, self._clock = True, time.monotonic()

@@ -13,7 +13,7 @@ from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook
 from fvnet_mm.engine.run_facts import describe_backbone
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.from_config import fields_of_test, fields_of_training
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
 from fvnet_mm.records.reading import RECORD, read_record
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -58,9 +58,10 @@ def refuse_other_config(cfg: Config, checkpoint: Path, world_size: int) -> None:
     if environment.images_per_device and environment.images_per_device * environment.world_size != images:
         # Schedules, and the iteration that the checkpoint knows, count forward passes.
         changes["images_per_iteration"] = (environment.images_per_device * environment.world_size, images)
-    trunk = describe_backbone(cfg)
-    if (trunk.type, trunk.arguments) != (record.backbone.type, record.backbone.arguments):
-        changes = {"backbone": (record.backbone.name, trunk.name)} | changes
+    trunk, earlier = describe_backbone(cfg), record.backbone
+    # In words, since a norm that is synchronised is the same on any number of devices.
+    if (trunk.type, in_words(trunk.arguments)) != (earlier.type, in_words(earlier.arguments)):
+        changes = {"backbone": (earlier.name, trunk.name)} | changes
     if changes:
         first = "; ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in changes.items())
         raise UserError(

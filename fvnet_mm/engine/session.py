@@ -78,6 +78,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
     arguments.resume = resumption(arguments.resume, work_dir)
     with reported_to_launcher(), full_disk_in_words(work_dir), StopSignals().watched() as signals:
         start_processes(cfg)
+        # The main process locks for all.
         with only_training_in(work_dir) if is_main_process() else nullcontext() as note:
             return _train(cfg, arguments, signals, [note] if note else [])
 
@@ -100,11 +101,10 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if resumed is not None:
         runner.resume_from(resumed)
     record = RecordHook(data, PREDICTIONS, resumed=resumed)
-    watchdog = WatchdogHook(cfg.env_cfg.get("rank_timeout", RANK_TIMEOUT))
+    watchdog = WatchdogHook(cfg.get("env_cfg", {}).get("rank_timeout", RANK_TIMEOUT))
     nonfinite = NonFiniteHook(arguments.skip_nonfinite)
-    for hook in (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog):
+    for hook in (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog, StopHook(signals, record)):
         runner.register_hook(hook)
-    runner.register_hook(StopHook(signals, record))
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
     _announce(runner, start_screen(runner, data, plan, notes, norms), [*warnings, *data.warnings, *plan.warnings])

@@ -108,6 +108,7 @@ class StopHook(Hook):
                 checkpoint = f"epoch_{runner.epoch}_iter_{batch_idx + 1}.pth"
             place = position(runner, batch_idx + 1)
             self._save(runner, checkpoint, dict(epoch=runner.epoch, iter=runner.iter + 1, **place))
+            barrier()  # the launcher ends all processes when the first is gone
             self._stop(checkpoint)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -115,6 +116,7 @@ class StopHook(Hook):
             return
         checkpoint = f"epoch_{runner.epoch + 1}.pth"
         self._save(runner, checkpoint, dict(epoch=runner.epoch + 1, iter=runner.iter))
+        barrier()
         self._stop(checkpoint)
 
     def after_val_iter(
@@ -122,20 +124,20 @@ class StopHook(Hook):
     ) -> None:
         if self.signals.received is not None and self.signals.heeded:
             checkpoint = current_checkpoint(runner)
+            self.record.interrupted()
             self._stop(checkpoint.name if checkpoint else "the last checkpoint")
 
     def after_train(self, runner: Runner) -> None:
         self.signals.heeded = False
 
     def _save(self, runner: Runner, checkpoint: str, meta: dict[str, int]) -> None:
-        """Writes a checkpoint, unless the schedule has just had it written."""
-        schedule = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-        if Path(schedule.last_ckpt or "").name != checkpoint:
-            runner.save_checkpoint(runner.work_dir, checkpoint, meta=meta, backend_args=schedule.backend_args)
+        """Writes a checkpoint, unless the schedule has just had it written, and the record."""
+        scheduled = [hook.last_ckpt for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        if checkpoint not in {Path(written or "").name for written in scheduled}:
+            runner.save_checkpoint(runner.work_dir, checkpoint, meta=meta, backend_args=dict(backend="atomic"))
+        self.record.interrupted()
 
     def _stop(self, checkpoint: str) -> None:
-        self.record.interrupted()
-        barrier()  # the launcher ends all processes when the first is gone
         number = self.signals.received or signal.SIGTERM
         sentence = f"stopped by {name_of(number)}; --resume goes on from {checkpoint}." if is_main_process() else ""
         raise Stopped(number, sentence)

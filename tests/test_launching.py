@@ -55,9 +55,9 @@ def test_one_node_lets_the_rendezvous_find_a_port(start: Callable[..., object], 
     assert done.returncode == 0, done.stderr
     assert calls(tmp_path)[:-1] == [
         "torchrun",
+        "--rdzv-backend=c10d",
         "--nnodes=1",
         "--nproc-per-node=2",
-        "--rdzv-backend=c10d",
         "--rdzv-endpoint=localhost:0",
         str(TOOLS / "train.py"),
         "a config.py",
@@ -73,12 +73,12 @@ def test_one_node_lets_the_rendezvous_find_a_port(start: Callable[..., object], 
 def test_several_nodes_as_mmdet_has_them(start: Callable[..., object], tmp_path: Path) -> None:
     nodes = dict(NNODES=2, NODE_RANK=1, MASTER_ADDR="first.node", PORT=1234)
     assert start("dist_test.sh", "config.py", "epoch_1.pth", 4, **nodes).returncode == 0
-    assert calls(tmp_path)[1:8] == [
+    assert calls(tmp_path)[2:9] == [
         "--nnodes=2",
         "--nproc-per-node=4",
-        "--node-rank=1",
-        "--master-addr=first.node",
-        "--master-port=1234",
+        "--rdzv-endpoint=first.node:1234",
+        "--rdzv-id=1234",
+        "--rdzv-conf=is_host=0",
         str(TOOLS / "test.py"),
         "config.py",
     ]

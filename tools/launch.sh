@@ -32,15 +32,18 @@ launch() {
     fi
     if [[ $nodes -eq 1 ]]; then
         # The rendezvous chooses a port that is free, so that several trainings fit on one machine.
-        where=(--rdzv-backend=c10d --rdzv-endpoint=localhost:0)
+        where=(--rdzv-endpoint=localhost:0)
     else
         [[ -n ${MASTER_ADDR:-} ]] || complain "NNODES=$nodes needs MASTER_ADDR, the host name or address of the first node."
         [[ ${NODE_RANK:-} =~ ^[0-9]+$ && $NODE_RANK -lt $nodes ]] ||
             complain "NNODES=$nodes needs NODE_RANK, 0 on the first node to $((nodes - 1)) on the last."
-        where=(--node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="${PORT:-29500}")
+        where=(--rdzv-endpoint="$MASTER_ADDR:${PORT:-29500}" --rdzv-id="${PORT:-29500}")
+        where+=(--rdzv-conf="is_host=$((NODE_RANK == 0))")
     fi
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    exec torchrun --nnodes="$nodes" --nproc-per-node="$processes" "${where[@]}" "$@"
+    # Else processes that are started again find the addresses of those before them (pytorch/pytorch#135712).
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+    exec torchrun --rdzv-backend=c10d --nnodes="$nodes" --nproc-per-node="$processes" "${where[@]}" "$@"
 }
 
 # slurm_step PARTITION JOB PROGRAM [arguments]: GPUS of PROGRAM through srun, as a step of the batch job if there is one.

@@ -1,6 +1,7 @@
 """The processes of a distributed run: over NCCL on GPUs, over gloo where there are none."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from fvnet_mm.engine.config_file import replace_sync_batch_norm
 from fvnet_mm.errors import UserError
+
+_LOST = re.compile(r"closed by peer|reset by peer|Broken pipe|refused|remote process exited|NCCL communicator")
+"""What gloo and NCCL say when another process is gone."""
 
 _PORT = "29500"
 """What torch and mmengine take where nobody says."""
@@ -65,13 +69,22 @@ def _as_torch_has_it() -> dict[str, str]:
 
 @contextmanager
 def reported_to_launcher() -> Iterator[None]:
-    """Leaves an exception of this process where torchrun finds it, so that its closing lines say which and why."""
+    """Leaves an exception of this process where torchrun finds it, so that its closing lines say which and why.
+
+    Raises:
+        UserError: In place of the error of a connection that broke since another process has ended.
+    """
     handler = get_error_handler()
     handler.initialize()
     try:
         yield
     except Exception as error:
         handler.record_exception(error)
+        if isinstance(error, RuntimeError) and get_world_size() > 1 and _LOST.search(str(error)):
+            raise UserError(
+                f"another process of this run has ended or cannot be reached ({error!s:.160}); it, or the launcher, says "
+                "which and why."
+            ) from error
         raise
 
 

@@ -102,11 +102,11 @@ class Watchdog:
             place, age = self.place, time.monotonic() - self.since
             try:
                 self._tell(place, age)
-                others = self._listen()
-            except (RuntimeError, dist.DistError):  # the launcher, and its store, are gone; so shall this be
-                return
+                verdict = self._verdict(self._listen(), place, age, 3 * period)
+            except RuntimeError as error:  # torch.distributed.DistError, and what older releases raise
+                verdict = f"rank 0 or the launcher, where the processes meet, does not answer ({error!s:.80})"
             if place is not None and age > self.timeout:
-                _end(self._verdict(others, place, age, 3 * period))
+                _end(verdict)
 
     def _tell(self, place: str | None, age: float) -> None:
         frames = traceback.extract_stack(sys._current_frames()[self._main])
@@ -132,9 +132,9 @@ class Watchdog:
             states[rank] = (json.loads(text), time.monotonic() - self._seen[rank][1])
         return states
 
-    def _verdict(self, states: dict[int, tuple[dict, float]], place: str, age: float, silence: float) -> str:
+    def _verdict(self, states: dict[int, tuple[dict, float]], place: str | None, age: float, silence: float) -> str:
         silent = {rank: state for rank, (state, quiet) in states.items() if quiet > silence}
-        busy = {rank: state for rank, (state, _) in states.items() if rank not in silent and not state["waits"]}
+        busy = {rank: state for rank, (state, _) in states.items() if rank not in silent and not state.get("waits")}
         culprits = silent or busy
         if not culprits:
             return f"all processes have waited for each other at {place} for {age:.0f} s"
@@ -142,7 +142,9 @@ class Watchdog:
         for rank, state in culprits.items():
             who = f"rank {rank} (process {state.get('pid', 'unknown')} on {state.get('host', 'unknown')})"
             where = f"last seen in {state.get('lines', 'no line')}"
-            words.append(f"{who} does not answer, {where}" if rank in silent else f"{who} is in {state['lines']}")
+            words.append(
+                f"{who} does not answer, {where}" if rank in silent else f"{who} is in {state.get('lines', 'no line')}"
+            )
         return f"{'; '.join(words)}; the other processes have waited at {place} for {age:.0f} s"
 
 

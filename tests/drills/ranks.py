@@ -77,7 +77,7 @@ class Ranks:
             for rank in range(count)
         ]
 
-    def wait(self, seconds: float = 300) -> list[int]:
+    def wait(self, seconds: float = 1800) -> list[int]:
         """Exit statuses; as torchrun does, ends the others when one has failed."""
         end = time.monotonic() + seconds
         while [child for child in self.children if child.running()] and time.monotonic() < end:
@@ -184,7 +184,7 @@ def dies(folder: Path) -> None:
     config, data = with_fault(folder, "dies", 5)
     words = ["--data", data, "--work-dir", folder / "work"]
     ranks = Ranks(folder / "dies.log", 2, "train", config, *words)
-    statuses = ranks.wait(120)
+    statuses = ranks.wait()
     assert statuses[1] == -signal.SIGKILL, ranks.text()[-4000:]
     assert statuses[0] != 0
     again = Ranks(folder / "again.log", 2, "train", RETINANET, *words, "--resume")
@@ -202,7 +202,7 @@ def hangs(folder: Path) -> None:
         words = ["--data", data, "--work-dir", folder / f"{fault}_work", "--cfg-options", "env_cfg.rank_timeout=10"]
         start = time.monotonic()
         ranks = Ranks(folder / f"{fault}.log", 2, "train", config, *words)
-        statuses = ranks.wait(200)
+        statuses = ranks.wait()
         assert 70 in statuses, ranks.text()[-4000:]
         sentence = re.search(r"error: the training hangs: .*", ranks.text())[0]
         assert re.search(rf"rank 1 \(process \d+ on \S+\) {says}", sentence), sentence
@@ -234,7 +234,7 @@ def stops(folder: Path) -> None:
         assert ranks.children[0].running(), ranks.text()[-4000:]
     for child in ranks.children:
         child.send(signal.SIGTERM, group=True)
-    statuses = ranks.wait(60)
+    statuses = ranks.wait()
     assert statuses == [143, 143], (statuses, ranks.text()[-4000:])
     assert "Traceback" not in ranks.text(), ranks.text()[-4000:]
     print(re.search(r"stopped by SIGTERM.*", ranks.text())[0])

@@ -45,7 +45,7 @@ class Child:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is None
 
-    def wait(self, seconds: float = 300.0) -> int:
+    def wait(self, seconds: float = 1800.0) -> int:
         """Its exit status, negative where a signal ended it; it is killed when the time is up."""
         end = time.monotonic() + seconds
         while self.running():

@@ -82,8 +82,8 @@ def reported_to_launcher() -> Iterator[None]:
         handler.record_exception(error)
         if isinstance(error, RuntimeError) and get_world_size() > 1 and _LOST.search(str(error)):
             raise UserError(
-                f"another process of this run has ended or cannot be reached ({error!s:.160}); it, or the launcher, says "
-                "which and why."
+                f"another process of this run has ended or cannot be reached ({error!s:.160}); it, or the launcher, "
+                "says which and why."
             ) from error
         raise
 

@@ -143,7 +143,7 @@ def curves(folder: Path, plot: Path | None = None, largest: int = 4) -> None:
             found[norms][label] = train_in(folder / norms.split()[0], data, processes, images, *options)
         reference = found[norms]["1 x 16"]
         assert len(reference) == STEPS
-        assert reference[-1] < 0.9 * reference[0], reference
+        assert min(reference[-3:]) < 0.95 * reference[0], reference
         for label, curve in list(found[norms].items())[1:]:
             apart = max(abs(a - b) / a for a, b in zip(reference, curve, strict=True))
             print(f"{norms}: {label} apart from 1 x 16 by at most {apart:.1e} of the loss, over {STEPS} steps")
@@ -199,7 +199,7 @@ def hangs(folder: Path) -> None:
         ("stopped", r"does not answer, last seen in .*before_train"),
     ):
         config, data = with_fault(folder, fault, 3)
-        words = ["--data", data, "--work-dir", folder / f"{fault}_work", "--cfg-options", "env_cfg.rank_timeout=10"]
+        words = ["--data", data, "--work-dir", folder / f"{fault}_work", "--cfg-options", "env_cfg.rank_timeout=60"]
         start = time.monotonic()
         ranks = Ranks(folder / f"{fault}.log", 2, "train", config, *words)
         statuses = ranks.wait()

@@ -79,6 +79,8 @@ def wait_for(child: Child, moment: str, work: Path, seconds: float) -> None:
             time.sleep(0.001)
         elif any(work.glob(".epoch_*.pth")):
             return
+        else:
+            time.sleep(0.0003)
 
 
 def compare(whole: Path, killed: Path) -> None:

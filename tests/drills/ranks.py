@@ -186,10 +186,15 @@ def dies(folder: Path) -> None:
     ranks = Ranks(folder / "dies.log", 2, "train", config, *words)
     statuses = ranks.wait()
     assert statuses[1] == -signal.SIGKILL, ranks.text()[-4000:]
-    assert statuses[0] != 0
+    assert statuses[0] == 2, ranks.text()[-4000:]
+    assert "another process of this run has ended" in ranks.text(), ranks.text()[-4000:]
     again = Ranks(folder / "again.log", 2, "train", RETINANET, *words, "--resume")
     assert again.wait() == [0, 0], again.text()[-4000:]
-    print("rank 1 killed in iteration 5 of 6; resumed from", re.search(r"resumed from \S+/(\S+)", again.text())[1])
+    assert f"resumed from {folder / 'work' / 'epoch_2.pth'}" in again.text(), (
+        ranks.text()[-4000:],
+        again.text()[:4000],
+    )
+    print("rank 1 killed in iteration 5 of 6: rank 0 ends, too, and says so; resumed from epoch_2.pth")
 
 
 def hangs(folder: Path) -> None:

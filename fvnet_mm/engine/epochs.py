@@ -16,7 +16,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     The batches before that place are drawn from the sampler and not read. What the others hold depends on none of
     them: every sample is drawn from random generators of its own, seeded by the run's seed, the epoch's number and the
-    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes.
+    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes. Workers
+    must start anew each epoch (``persistent_workers=False``, as the suite's configs have it); those that do not draw as
+    they would without.
     """
 
     def enter(self, meta: dict[str, object]) -> None:
@@ -35,7 +37,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         self.runner.call_hook("before_train_epoch")
-        self.dataloader.dataset.__getitems__ = SeededSamples(self.dataloader.dataset, self.runner.seed, self._epoch)
+        dataset = self.dataloader.dataset
+        if not self.dataloader.persistent_workers:  # they would stay with their first epoch's
+            dataset.__getitems__ = SeededSamples(dataset, self.runner.seed, self._epoch)
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
         loader = self.dataloader

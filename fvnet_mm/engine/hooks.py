@@ -25,6 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch.utils.data import get_worker_info
 
 
 def _seed_everything(seed: int) -> None:
@@ -41,8 +42,9 @@ def seed_worker(worker_id: int) -> None:
     worker ignore the signals that ask a run to stop, which launchers send to all processes alike: the process that it
     works for ends it when the step is done.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    if get_worker_info() is not None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
     _seed_everything(torch.initial_seed() % 2**32)
 
 

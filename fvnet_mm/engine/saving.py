@@ -48,6 +48,8 @@ class RunCheckpointHook(CheckpointHook):
 
     def _remove_old(self, written: Path) -> None:
         newest_first = numbered_checkpoints(written.parent)
+        if written not in newest_first:  # of a name that the config has chosen
+            return
         older = newest_first[newest_first.index(written) + 1 :]
         within_epochs = [path for path in older if self.by_epoch and "_iter_" in path.name]
         scheduled = [path for path in older if path not in within_epochs]

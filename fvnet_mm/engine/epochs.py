@@ -16,9 +16,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     The batches before that place are drawn from the sampler and not read. What the others hold depends on none of
     them: every sample is drawn from random generators of its own, seeded by the run's seed, the epoch's number and the
-    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes. Workers
-    must start anew each epoch (``persistent_workers=False``, as the suite's configs have it); those that do not draw as
-    they would without.
+    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes.
+    Workers must start anew each epoch (``persistent_workers=False``, as the suite's configs have it); those that do not
+    draw as they would without.
     """
 
     def enter(self, meta: dict[str, object]) -> None:

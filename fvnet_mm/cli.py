@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from fvnet_mm.errors import UserError
+from fvnet_mm.errors import Stopped, UserError
 
 
 def tool_parser(description: str) -> argparse.ArgumentParser:
@@ -108,6 +108,10 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
         sys.exit(1)
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except Stopped as stop:
+        if str(stop):  # of several processes one speaks
+            print(stop, file=sys.stderr, flush=True)
+        sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         resumable = hasattr(arguments, "resume")
         print("\ninterrupted" + "; --resume goes on from the last checkpoint" * resumable, file=sys.stderr)

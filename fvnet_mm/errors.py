@@ -6,3 +6,14 @@ class UserError(Exception):
 
     Command lines print the sentence without a traceback and exit with status 2.
     """
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that a signal asked to stop, and that has put down what it needs to go on.
+
+    Command lines print the sentence and exit with status 128 + the signal's number, as shells report it.
+    """
+
+    def __init__(self, signal_number: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.signal_number = signal_number

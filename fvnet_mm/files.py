@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Removes the temporary files of :func:`replacing` that killed processes have left in a folder.
+
+    Nobody may be writing there. Returns what was removed.
+    """
+    found = [path for path in folder.glob(".*") if _TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        path.unlink()
+    return found
+
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.\d+(\.\w+)?")

@@ -17,7 +17,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from fvnet_mm.backbones import FVNet
-from fvnet_mm.engine.config_file import sync_batch_norm_off
+from fvnet_mm.engine.config_file import replace_sync_batch_norm
 from fvnet_mm.engine.runner import backbone_channels, build_model
 from fvnet_mm.engine.trunk import plug_backbone
 
@@ -70,7 +70,7 @@ def test_leaf(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     framework = next(name for name in FRAMEWORKS if path.stem.startswith(name))
     assert path.stem.startswith(tuple(f"{framework}_{cfg.backbone_name}_{data}" for data in DATA))
     cfg.model.backbone.pop("init_cfg", None)
-    sync_batch_norm_off(cfg.model)
+    replace_sync_batch_norm(cfg.model, "BN")
     model = build_model(cfg.model)
     assert backbone_channels(model.backbone) == list(model.backbone.channels) == [cfg.channels[i] for i in cfg.levels]
     assert tuple(model.backbone.strides) == tuple(4 * 2**level for level in cfg.levels)

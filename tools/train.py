@@ -19,6 +19,18 @@ def train_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="go on from PATH, or without a PATH from the newest intact checkpoint of the work dir",
     )
+    parser.add_argument(
+        "--resume-other-config",
+        action="store_true",
+        help="resume even where trunk or protocol are not those that the run began with",
+    )
+    parser.add_argument(
+        "--skip-nonfinite",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out up to N optimizer steps whose loss or gradient is not finite (default: stop at the first)",
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--weights",

@@ -27,23 +27,20 @@ class BatchAugmentation(NamedTuple):
     shift: torch.Tensor | None = None
 
 
-def draw_augmentation(
-    count: int, flip: float, zoom: tuple[float, float] | None, generator: torch.Generator
-) -> BatchAugmentation:
-    """Draws what happens to ``count`` images.
+def draw_augmentation(count: int, flip: float, zoom: tuple[float, float] | None) -> BatchAugmentation:
+    """Draws what happens to ``count`` images from torch's generator of the CPU, so that the device does not matter.
 
     Args:
         count: Images of the batch.
         flip: Share of flipped ones.
         zoom: Least and largest factor, each as likely as any between them; None for none.
-        generator: Decides all of it, on the CPU, so that the device does not matter.
     """
-    flipped = torch.rand(count, generator=generator) < flip
+    flipped = torch.rand(count) < flip
     if zoom is None:
         return BatchAugmentation(flipped)
     low, high = zoom
-    factors = low + (high - low) * torch.rand(count, generator=generator)
-    return BatchAugmentation(flipped, factors, 2 * torch.rand(count, 2, generator=generator) - 1)
+    factors = low + (high - low) * torch.rand(count)
+    return BatchAugmentation(flipped, factors, 2 * torch.rand(count, 2) - 1)
 
 
 def augment_images(images: torch.Tensor, augmentation: BatchAugmentation) -> torch.Tensor:

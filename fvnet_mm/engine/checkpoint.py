@@ -4,6 +4,7 @@ A checkpoint is somebody else's file. It is read with ``weights_only=True`` alwa
 mmengine or timm holds besides tensors (a log history, the command line) is allow-listed by name below.
 """
 
+import hashlib
 import logging
 import os
 import pickle
@@ -25,10 +26,11 @@ from torch import nn
 from fvnet_mm.engine.download import fetch, resolve
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
+from fvnet_mm.records.digests import sha256_of
 
 MapLocation = str | torch.device | Callable[[torch.Tensor, str], torch.Tensor] | None
 
-_NUMBERED = re.compile(r"(?:epoch|iter)_(\d+)\.pth")
+_NUMBERED = re.compile(r"(?:epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth")
 
 
 _STATISTICS = ("min", "max", "current", "mean")
@@ -64,10 +66,13 @@ class AtomicBackend(LocalBackend):
     """
 
     def put(self, obj: bytes | BytesIO, filepath: str | Path) -> None:
-        with replacing(Path(filepath)) as temporary, temporary.open("wb") as file:
-            file.write(obj.getbuffer() if isinstance(obj, BytesIO) else obj)
-            file.flush()
-            os.fsync(file.fileno())
+        content, path = obj.getbuffer() if isinstance(obj, BytesIO) else obj, Path(filepath)
+        digest = digest_file(path)
+        # At no moment does the digest of one content stand beside another.
+        digest.unlink(missing_ok=True)
+        _write(path, content)
+        if path.suffix == ".pth":
+            _write(digest, f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode())
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         self.put(obj.encode(encoding), filepath)
@@ -76,12 +81,31 @@ class AtomicBackend(LocalBackend):
 register_backend("atomic", AtomicBackend, force=True)
 
 
+def _write(path: Path, content: bytes | memoryview) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def digest_file(path: Path) -> Path:
+    """Where the SHA-256 of a checkpoint stands, as ``sha256sum --check`` reads it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint with its digest."""
+    digest_file(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def damage(path: Path) -> str | None:
     """Why a checkpoint file cannot be whole, or None if nothing speaks against it.
 
-    torch writes zip archives, whose directory stands at the end and whose members carry checksums: a file
-    that was cut short or altered shows without being unpickled. Files of torch before 1.6, which tools for
-    publishing still write, are bare pickles and show nothing until they are read.
+    The suite writes a digest beside each, which shows every altered bit. torch writes zip archives, whose directory
+    stands at the end and whose members carry checksums: a file that was cut short or altered shows without being
+    unpickled. Files of torch before 1.6, which tools for publishing still write, are bare pickles and show nothing
+    until they are read.
     """
     with path.open("rb") as file:
         start = file.read(4)
@@ -96,7 +120,12 @@ def damage(path: Path) -> str | None:
             member = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         return f"is damaged ({error})"
-    return f"is damaged (checksum of {member})" if member else None
+    if member:
+        return f"is damaged (checksum of {member})"
+    digest = digest_file(path)
+    if digest.is_file() and digest.read_text(encoding="utf-8", errors="replace")[:64] != sha256_of(path):
+        return f"is not what {digest.name} says (altered since it was written)"
+    return None
 
 
 def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict[str, object]:
@@ -173,11 +202,18 @@ def load_from_catalogue(filename: str, map_location: MapLocation = None) -> dict
     return load_from_http(resolve(filename), map_location)
 
 
+def numbered_checkpoints(work_dir: Path) -> list[Path]:
+    """The checkpoints of a run, newest first: ``epoch_3.pth``, ``epoch_2_iter_17.pth``, ``epoch_2.pth`` ..."""
+    found = [(match, path) for path in work_dir.glob("*.pth") if (match := _NUMBERED.fullmatch(path.name))]
+    return [
+        path for match, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)), reverse=True)
+    ]
+
+
 def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
     """The newest intact checkpoint of a run, and the newer ones passed over with what is wrong with them."""
-    numbered = [(int(match[1]), path) for path in work_dir.glob("*.pth") if (match := _NUMBERED.fullmatch(path.name))]
     passed_over: list[tuple[Path, str]] = []
-    for _, path in sorted(numbered, reverse=True):
+    for path in numbered_checkpoints(work_dir):
         fault = damage(path)
         if fault is None:
             return path, passed_over

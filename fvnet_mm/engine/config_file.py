@@ -68,13 +68,13 @@ def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     return dataset
 
 
-def sync_batch_norm_off(config: ConfigDict) -> bool:
-    """Turns every SyncBN of a model config into BN, which it equals on one device; says whether there was one."""
+def replace_sync_batch_norm(config: ConfigDict, kind: str) -> bool:
+    """Turns every SyncBN of a model config into another norm, such as BN; says whether there was one."""
     found = False
     for value in config.values():
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, dict):
                 if part.get("type") == "SyncBN":
-                    part["type"], found = "BN", True
-                found |= sync_batch_norm_off(part)
+                    part["type"], found = kind, True
+                found |= replace_sync_batch_norm(part, kind)
     return found

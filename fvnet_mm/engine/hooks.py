@@ -3,6 +3,7 @@
 import atexit
 import logging
 import random
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -24,8 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-from fvnet_mm.engine.resident import ResidentDataset
+from torch.utils.data import get_worker_info
 
 
 def _seed_everything(seed: int) -> None:
@@ -38,21 +38,25 @@ def _seed_everything(seed: int) -> None:
 def seed_worker(worker_id: int) -> None:
     """Seeds a data loader's worker from the seed that torch drew for it (``torch.initial_seed()``).
 
-    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops.
+    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops. It also makes the
+    worker ignore the signals that ask a run to stop, which launchers send to all processes alike: the process that it
+    works for ends it when the step is done.
     """
+    if get_worker_info() is not None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
     _seed_everything(torch.initial_seed() % 2**32)
 
 
 @HOOKS.register_module()
 class ReproducibleEpochHook(Hook):
-    """Makes an epoch a function of the weights, the seed and the epoch's number alone.
+    """Makes an iteration a function of the weights, the seed, its number and its images alone.
 
     Then a run that is killed and resumed gives what the uninterrupted run gives. Two things would carry over
-    from one epoch to the next otherwise: the state of the random generators, and gradients accumulated but not
-    yet applied (the last, smaller group of an epoch is applied with its own weight instead).
-    Workers of the data loader must start anew each epoch (``persistent_workers=False``) and be seeded by
-    :func:`seed_worker`. Where iterations are counted and not epochs, this holds of every iteration: its number
-    decides the random state here, and its data in :class:`~fvnet_mm.engine.iteration_loop.ResumableIterLoop`.
+    from one to the next otherwise: the state of the random generators, and, from one epoch to the next, gradients
+    accumulated but not yet applied (the last, smaller group of an epoch is applied with its own weight instead).
+    What is read is the loops' affair: :class:`~fvnet_mm.engine.epochs.ResumableEpochLoop`, whose workers must start
+    anew each epoch (``persistent_workers=False``), and :class:`~fvnet_mm.engine.iteration_loop.ResumableIterLoop`.
     """
 
     priority = "VERY_HIGH"
@@ -61,13 +65,9 @@ class ReproducibleEpochHook(Hook):
         self._seed(runner, runner.epoch)
         if not counts_iterations(runner):
             runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
-        dataset = runner.train_dataloader.dataset
-        if isinstance(dataset, ResidentDataset):  # where iterations are counted, its loader is advanced from the start
-            dataset.begin_epoch(runner.seed, 0 if counts_iterations(runner) else runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        if counts_iterations(runner):
-            self._seed(runner, runner.iter)
+        self._seed(runner, runner.iter)
 
     def _seed(self, runner: Runner, number: int) -> None:
         state = np.random.SeedSequence([runner.seed, number, get_rank()]).generate_state(1)

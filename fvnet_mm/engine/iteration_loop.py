@@ -6,16 +6,16 @@ the random states in which they are read.
 """
 
 import itertools
-import random
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS, LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from fvnet_mm.engine.seeding import read_together, reads_together, seed_generators
 
 NumberedBatch = tuple[int, list[int]]
 
@@ -80,16 +80,13 @@ class NumberedReader:
     def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
         self.dataset = dataset
         self.entropy = (seed, rank)
+        self.together = reads_together(dataset)
 
-    def __call__(self, batch: NumberedBatch) -> list[object]:
+    def __call__(self, batch: NumberedBatch) -> object:
         number, indices = batch
         seed, rank = self.entropy
-        # A fourth word, since the hook that seeds the training's iterations takes the first three.
-        state = int(np.random.SeedSequence([seed, number, rank, 1]).generate_state(1)[0])
-        random.seed(state)
-        np.random.seed(state)  # noqa: NPY002  (the libraries' transforms draw from the global generator)
-        torch.default_generator.manual_seed(state)  # of the CPU alone; workers never touch a GPU
-        return [self.dataset[index] for index in indices]
+        seed_generators(seed, number, rank, 1)  # the hook that seeds the training's iterations takes the first three
+        return read_together(self.dataset, indices) if self.together else [self.dataset[index] for index in indices]
 
 
 @LOOPS.register_module()
@@ -146,17 +143,6 @@ class _Stream:
         if self._batches is None:
             self._batches = iter(self.loader)
         return next(self._batches)
-
-
-def resumable(loop: object) -> object:
-    """The config of a training loop, with :class:`ResumableIterLoop` in the place of mmengine's."""
-    if not isinstance(loop, dict):
-        return loop
-    # mmengine's own way of leaving the type out.
-    unnamed = "type" not in loop and not loop.get("by_epoch", True)
-    if not unnamed and str(loop.get("type")).rpartition(".")[2] != "IterBasedTrainLoop":
-        return loop
-    return {key: value for key, value in loop.items() if key != "by_epoch"} | dict(type="ResumableIterLoop")
 
 
 def _numbered(dataloader: dict[str, object]) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
+from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
@@ -28,6 +30,7 @@ from fvnet_mm.engine.run_facts import (
     pretraining,
     trunk_settings,
 )
+from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Complexity, Config, Data, Evaluation, Protocol, RunRecord, Times
@@ -57,12 +60,15 @@ class RecordHook(Hook):
         self.predictions = predictions
         self.resumed = resumed
         self.tested = tested
+        self.tolerates_full_disk = False
         self._record: RunRecord | None = None
         self._file = Path()
         self._training = False
         self._clock = 0.0
 
     def before_train(self, runner: Runner) -> None:
+        saving = [hook for hook in runner.hooks if isinstance(hook, RunCheckpointHook)]
+        self.tolerates_full_disk = any(hook.on_full_disk == "go-on" for hook in saving)
         if is_main_process():
             self._begin(runner, "train")
             self._training, self._clock = True, time.monotonic()
@@ -103,6 +109,16 @@ class RecordHook(Hook):
         self._set(status="finished")
         self._write()
 
+    def interrupted(self) -> None:
+        """Brings the record of a training up to date before it ends early."""
+        if self._record is not None:
+            self._note_training_time()
+            self._write()
+
+    def lacks_evaluation(self, runner: Runner) -> bool:
+        """Whether the record says nothing of an evaluation of the training's present state."""
+        return self._record is not None and _step(runner) not in {done.step for done in self._record.evaluations}
+
     def _begin(self, runner: Runner, origin: str) -> None:
         cfg, settings = runner.cfg, runner.cfg.to_dict()
         folder = Path(runner.work_dir)
@@ -139,7 +155,7 @@ class RecordHook(Hook):
             weights=known.weights if known else describe_weights(runner.model),
             checkpoint=str(self.tested) if self.tested else None,
             complexity=earlier.complexity if earlier else None,
-            environment=describe_environment(),
+            environment=describe_environment().model_copy(update=_batch(runner) if origin == "train" else {}),
             times=earlier.times if earlier else Times(started=datetime.now(timezone.utc)),
             unit=earlier.unit if earlier else "step" if origin == "train" and counts_iterations(runner) else "epoch",
             evaluations=evaluations,
@@ -230,7 +246,12 @@ class RecordHook(Hook):
 
     def _write(self) -> None:
         self._set(times=self._record.times.model_copy(update=dict(updated=datetime.now(timezone.utc))))
-        write_record(self._record, self._file)
+        try:
+            write_record(self._record, self._file)
+        except OSError as error:
+            if not (self.tolerates_full_disk and is_full_disk(error)):
+                raise
+            print_log(f"the disk is full: {self._file} stays as it was ({error.strerror})", "current", logging.WARNING)
 
 
 def current_checkpoint(runner: Runner) -> Path | None:
@@ -245,6 +266,14 @@ def _step(runner: Runner) -> int:
     if not counts_iterations(runner):
         return runner.epoch
     return runner.iter // (runner.cfg.optim_wrapper.get("accumulative_counts") or 1)
+
+
+def _batch(runner: Runner) -> dict[str, int]:
+    """How the effective batch of a training comes about."""
+    return dict(
+        images_per_device=runner.cfg.train_dataloader.batch_size,
+        accumulation=runner.cfg.optim_wrapper.get("accumulative_counts") or 1,
+    )
 
 
 def _config(runner: Runner, folder: Path) -> Config:

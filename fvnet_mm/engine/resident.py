@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from mmdet.structures.mask import BitmapMasks
 from mmengine.device import get_device
-from mmengine.dist import get_rank
 from mmengine.registry import DATASETS, FUNCTIONS
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch.utils.data import Dataset
@@ -65,7 +64,6 @@ class ResidentDataset(Dataset):
         inner = DATASETS.build(dataset)
         self.metainfo = inner.metainfo
         self.flip, self.zoom = flip, zoom
-        self._generator = torch.Generator()
         self._load(inner)
 
     def _load(self, inner: Dataset) -> None:
@@ -90,17 +88,12 @@ class ResidentDataset(Dataset):
                     del sample.gt_instances.masks
                 self._samples.append(sample)
 
-    def begin_epoch(self, seed: int, epoch: int) -> None:
-        """Makes what is drawn from here on a function of the seed, the epoch and the process's rank."""
-        state = np.random.SeedSequence([seed, epoch, get_rank()]).generate_state(1)
-        self._generator.manual_seed(int(state[0]))
-
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """The images and targets of a batch, augmented; torch's loader asks for all of them at once."""
-        augmentation = draw_augmentation(len(indices), self.flip, self.zoom, self._generator)
+        augmentation = draw_augmentation(len(indices), self.flip, self.zoom)
         images = augment_images(self._images[indices].to(get_device()), augmentation)
         if "gt_instances" in self._samples[0]:
             samples = [self._instances(i, bool(flip)) for i, flip in zip(indices, augmentation.flipped, strict=True)]

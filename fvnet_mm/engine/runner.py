@@ -22,7 +22,7 @@ from torch import nn
 
 from fvnet_mm.engine.acceleration import accelerate_model
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
-from fvnet_mm.engine.iteration_loop import resumable
+from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -78,6 +78,11 @@ class SuiteRunner(Runner):
         """Makes the training go on from a checkpoint; the config keeps what the run began with."""
         self._load_from, self._resume = str(checkpoint), True
 
+    def resume(self, filename: str, *arguments: object, **settings: object) -> None:
+        super().resume(filename, *arguments, **settings)
+        if isinstance(self.train_loop, ResumableEpochLoop):
+            self.train_loop.enter(self._meta)
+
     def _init_model_weights(self) -> None:
         if not self._resume:  # else all weights come from the checkpoint
             with building("initial weights"):
@@ -105,6 +110,7 @@ class SuiteRunner(Runner):
         state_dict = checkpoint.get("state_dict", checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, name): tensor for name, tensor in state_dict.items()}
+        self._meta = checkpoint.get("meta", {})
         complete = self._resume or self._needs_all_weights
         check_coverage(model, state_dict, str(filename), complete)
         if self._resume and not {"meta", "optimizer"} <= checkpoint.keys():
@@ -139,6 +145,21 @@ class SuiteRunner(Runner):
         folder = self.work_dir if self.cfg.get("train_cfg") else self.log_dir
         with replacing(Path(folder) / f"{self.cfg.get('config_name', self.timestamp)}.py") as temporary:
             self.cfg.dump(temporary)
+
+
+_RESUMABLE = {"EpochBasedTrainLoop": "ResumableEpochLoop", "IterBasedTrainLoop": "ResumableIterLoop"}
+"""mmengine's training loops, and the suite's own in their place."""
+
+
+def resumable(loop: object) -> object:
+    """The config of a training loop, with the suite's own in the place of mmengine's."""
+    if not isinstance(loop, dict):
+        return loop
+    unnamed = "EpochBasedTrainLoop" if loop.get("by_epoch", True) else "IterBasedTrainLoop"  # mmengine's shorthand
+    name = str(loop.get("type", unnamed)).rpartition(".")[2]
+    if name not in _RESUMABLE:
+        return loop
+    return {key: value for key, value in loop.items() if key != "by_epoch"} | dict(type=_RESUMABLE[name])
 
 
 class _Quiet(logging.Filter):

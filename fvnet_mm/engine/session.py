@@ -2,30 +2,38 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size, init_dist, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 
 from fvnet_mm.engine.acceleration import accelerate
+from fvnet_mm.engine.agreement import MeanLossHook
 from fvnet_mm.engine.batch import plan_batch
-from fvnet_mm.engine.checkpoint import newest_checkpoint
+from fvnet_mm.engine.checkpoint import newest_checkpoint, remove_checkpoint
 from fvnet_mm.engine.config import load_config
-from fvnet_mm.engine.config_file import apply_overrides, sync_batch_norm_off
+from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.engine.data_source import demo_folder, select_data
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
+from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
+from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
+from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_other_config, resumption
 from fvnet_mm.engine.runner import SuiteRunner, building
+from fvnet_mm.engine.saving import full_disk_in_words
+from fvnet_mm.engine.signals import StopHook, StopSignals
 from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.engine.tasks import DataSource, task_of
+from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
+from fvnet_mm.lock import only_training_in
 
 PREDICTIONS = "predictions/val"
 """Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""
@@ -67,28 +75,43 @@ def train(arguments: argparse.Namespace) -> RunResult:
             trained then.
     """
     cfg = load_config(arguments)
+    work_dir = Path(cfg.work_dir)
+    arguments.resume = resumption(arguments.resume, work_dir)
+    with reported_to_launcher(), full_disk_in_words(work_dir), StopSignals().watched() as signals:
+        start_processes(cfg)
+        # The main process locks for all.
+        with only_training_in(work_dir) if is_main_process() else nullcontext() as note:
+            return _train(cfg, arguments, signals, [note] if note else [])
+
+
+def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, warnings: list[str]) -> RunResult:
     _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator", "optim_wrapper")
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile)
-    _start_processes(cfg)
     _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
-    norms = _settle_norms(cfg)
+    norms = settle_norms(cfg)
     if cfg.model.get("teacher", {}).get("checkpoint"):
         locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
     notes, resumed = _choose_weights(cfg, arguments.resume)
     plan = plan_batch(cfg, data.images("train"), get_world_size(), arguments.auto_scale_lr)
+    if resumed is not None and not arguments.resume_other_config:
+        refuse_other_config(cfg, resumed, get_world_size())
     runner = _build_runner(cfg, PREDICTIONS)
     if resumed is not None:
         runner.resume_from(resumed)
-    runner.register_hook(RecordHook(data, PREDICTIONS, resumed=resumed))
+    record = RecordHook(data, PREDICTIONS, resumed=resumed)
+    watchdog = WatchdogHook(cfg.get("env_cfg", {}).get("rank_timeout", RANK_TIMEOUT))
+    nonfinite = NonFiniteHook(arguments.skip_nonfinite)
+    for hook in (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog, StopHook(signals, record)):
+        runner.register_hook(hook)
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, plan, notes, norms), [*data.warnings, *plan.warnings])
+    _announce(runner, start_screen(runner, data, plan, notes, norms), [*warnings, *data.warnings, *plan.warnings])
     runner.train()
-    if not history.evaluations:  # killed during the last evaluation, and resumed
+    if not history.evaluations:  # resumed when all was done
         runner.val()
     last = current_checkpoint(runner) or newest_checkpoint(Path(cfg.work_dir))[0]
     return _result(runner, data, history, PREDICTIONS, last)
@@ -102,14 +125,14 @@ def test(arguments: argparse.Namespace) -> RunResult:
     """
     cfg = load_config(arguments)
     _require(cfg, "val_dataloader", "test_dataloader", "test_cfg", "test_evaluator")
-    _start_processes(cfg)
+    start_processes(cfg)
     data = select_data(cfg, arguments, names=("val",))
     _override_again(cfg, arguments.cfg_options)
     cfg.load_from, cfg.resume = str(arguments.checkpoint), False
     for part in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
         cfg.pop(part, None)
     cfg.param_scheduler = None
-    norms = _settle_norms(cfg)
+    norms = settle_norms(cfg)
     runner = _build_runner(cfg, TEST_PREDICTIONS)
     runner.register_hook(RecordHook(data, TEST_PREDICTIONS, tested=arguments.checkpoint))
     history = EvaluationHistoryHook()
@@ -137,24 +160,6 @@ def _override_again(cfg: Config, options: list[str]) -> None:
     cfg.update(flags)
 
 
-def _start_processes(cfg: Config) -> None:
-    """Joins the process group of a distributed run, over gloo where there is no GPU."""
-    if cfg.launcher == "none":
-        return
-    try:
-        if torch.cuda.is_available():
-            init_dist(cfg.launcher, **cfg.env_cfg.dist_cfg)
-        else:
-            # mmengine's own default names a GPU.
-            cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
-            torch.distributed.init_process_group("gloo")
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"--launcher {cfg.launcher} cannot start: {error}; start the processes with torchrun, "
-            "and if the port is in use choose another with --master-port."
-        ) from error
-
-
 def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
     """Keeps a run from being written over; a demo may write over a demo.
 
@@ -171,7 +176,7 @@ def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
         )
     if is_main_process():
         for path in work_dir.glob("*.pth"):
-            path.unlink()
+            remove_checkpoint(path)
 
 
 def _choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | None]:
@@ -205,14 +210,6 @@ def _choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | 
         return [*notes, f"fine-tuned from {cfg.load_from}"], None
     initial = fetch_pretrained(cfg.model)
     return [*notes, *(initial or ["from scratch"])], None
-
-
-def _settle_norms(cfg: Config) -> str | None:
-    """Turns SyncBN into BN unless several GPUs take part; returns what to say about it."""
-    if torch.cuda.is_available() and get_world_size() > 1:
-        return None
-    reason = "one device computes a batch" if get_world_size() == 1 else "CPUs cannot synchronise"
-    return f"SyncBN is BN here: {reason}" if sync_batch_norm_off(cfg.model) else None
 
 
 def _build_runner(cfg: Config, predictions: str) -> SuiteRunner:

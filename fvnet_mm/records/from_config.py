@@ -149,7 +149,7 @@ def name_of(settings: Settings) -> str:
     """The type that a dict names, without its registry or module; empty if it names none."""
     kind = settings.get("type", "")
     name = (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
-    return "BN" if name == "SyncBN" else name
+    return "BN" if name in ("SyncBN", "ProcessSyncBN") else name
 
 
 def _is_place(value: object) -> bool:

@@ -91,11 +91,15 @@ class Complexity(_Part):
 
 
 class Environment(_Part):
-    """Where it ran: versions of the libraries, the device, the number of processes, and the state of the repository."""
+    """Where it ran: versions of the libraries, the device, the number of processes, how the batch of an optimizer step
+    was made up of them (images of one in a forward pass, and passes a step), and the state of the repository.
+    """
 
     versions: dict[str, str] = {}
     device: str | None = None
     world_size: int | None = None
+    images_per_device: int | None = None
+    accumulation: int | None = None
     threads: int | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
-from fvnet_mm.engine.config_file import sync_batch_norm_off
+from fvnet_mm.engine.config_file import replace_sync_batch_norm
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.weights import remove_pretrained
 
@@ -132,7 +132,7 @@ def test_model_that_cannot_work(option: str, words: list[str], refused: Callable
 def test_models_of_the_libraries_are_not_refused(library: str, config: str) -> None:
     cfg = get_config(f"{library}::{config}.py")
     remove_pretrained(cfg.model)
-    sync_batch_norm_off(cfg.model)
+    replace_sync_batch_norm(cfg.model, "BN")
     with DefaultScope.overwrite_default_scope(library):
         build_model(cfg.model)
 

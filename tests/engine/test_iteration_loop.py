@@ -9,7 +9,8 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from fvnet_mm.engine.iteration_loop import ResumableIterLoop, resumable
+from fvnet_mm.engine.iteration_loop import ResumableIterLoop
+from fvnet_mm.engine.runner import resumable
 
 
 class Numbers(Dataset):
@@ -74,10 +75,12 @@ def test_the_batch_samplers_of_a_config_are_kept() -> None:
     assert [batch[0] for batch in batches(made, 0, 4)] == [(0, 1), (2, 3), (4, 5), (0, 1)]
 
 
-def test_only_mmengines_own_loop_is_replaced() -> None:
-    assert resumable(dict(type="IterBasedTrainLoop", max_iters=3)) == dict(type="ResumableIterLoop", max_iters=3)
-    assert resumable(dict(by_epoch=False, max_iters=3)) == dict(type="ResumableIterLoop", max_iters=3)
-    for other in (dict(by_epoch=True, max_epochs=2), dict(max_epochs=2)):
-        assert resumable(other) == other
-    for other in (dict(type="EpochBasedTrainLoop"), dict(type="Mine"), None):
+def test_only_mmengines_own_loops_are_replaced() -> None:
+    iterations = dict(type="ResumableIterLoop", max_iters=3)
+    assert resumable(dict(type="IterBasedTrainLoop", max_iters=3)) == iterations
+    assert resumable(dict(type="mmengine.runner.IterBasedTrainLoop", max_iters=3)) == iterations
+    assert resumable(dict(by_epoch=False, max_iters=3)) == iterations
+    for epochs in (dict(by_epoch=True), dict(), dict(type="EpochBasedTrainLoop")):
+        assert resumable(epochs | dict(max_epochs=2)) == dict(type="ResumableEpochLoop", max_epochs=2)
+    for other in (dict(type="Mine", by_epoch=True), None):
         assert resumable(other) == other

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from fvnet_mm.data.benchmark.dataset import write_shapes
 from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.engine.epochs import SeededSamples
 from fvnet_mm.engine.resident import ResidentDataset
 from fvnet_mm.records.from_config import pipeline_in_words
 
@@ -101,8 +102,9 @@ def test_an_epoch_repeats_and_the_next_differs(root: Path):
     assert isinstance(loader, DataLoader)
 
     def epoch(number: int, seed: int = 0) -> list[bool]:
-        loader.dataset.begin_epoch(seed, number)
-        return [sample.flip for _ in range(4) for batch in loader for sample in batch["data_samples"]]
+        loader.dataset.__getitems__ = SeededSamples(loader.dataset, seed, number)
+        loader.sampler.set_epoch(number)
+        return [sample.flip for batch in loader for sample in batch["data_samples"]]
 
     first = epoch(1)
     assert epoch(1) == first

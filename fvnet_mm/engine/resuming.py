@@ -1,0 +1,102 @@
+"""Going on with a run: whether to, whether it is the same run, and what it still owes."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from fvnet_mm.engine.checkpoint import newest_checkpoint
+from fvnet_mm.engine.hooks import counts_iterations
+from fvnet_mm.engine.record import RecordHook
+from fvnet_mm.engine.run_facts import describe_backbone
+from fvnet_mm.errors import UserError
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
+from fvnet_mm.records.reading import RECORD, read_record
+
+_RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+"""Where torchrun and Slurm say how often they have started this run again."""
+
+
+def resumption(wanted: str | None, work_dir: Path) -> str | None:
+    """What ``--resume`` amounts to: 'auto' in a run that its launcher has started again and that has a checkpoint.
+
+    Args:
+        wanted: What the flag was given: a checkpoint, a folder, 'auto', or None where it is absent.
+        work_dir: Folder of the run.
+    """
+    again = any(int(os.environ.get(name) or 0) > 0 for name in _RESTARTS)
+    if not again:
+        return wanted
+    return "auto" if wanted is None or newest_checkpoint(work_dir)[0] else wanted
+
+
+def refuse_other_config(cfg: Config, checkpoint: Path, world_size: int) -> None:
+    """Keeps a run from going on under another config than it began with.
+
+    Args:
+        cfg: The resolved config of this start.
+        checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
+        world_size: Number of processes, whose batches are part of the protocol.
+
+    Raises:
+        UserError: Trunk or protocol are others.
+    """
+    try:
+        record = read_record(checkpoint.parent / RECORD)
+    except UserError:  # the record hook says so and begins a new one
+        return
+    if record.origin != "train":
+        return
+    settings = cfg.to_dict()
+    now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
+    then = record.protocol.model_dump()
+    changes = {name: (then[name], value) for name, value in now.items() if value != then[name]}
+    environment, images = record.environment, settings["train_dataloader"]["batch_size"] * world_size
+    if environment.images_per_device and environment.images_per_device * environment.world_size != images:
+        # Schedules, and the iteration that the checkpoint knows, count forward passes.
+        changes["images_per_iteration"] = (environment.images_per_device * environment.world_size, images)
+    trunk, earlier = describe_backbone(cfg), record.backbone
+    # In words, since a norm that is synchronised is the same on any number of devices.
+    if (trunk.type, in_words(trunk.arguments)) != (earlier.type, in_words(earlier.arguments)):
+        changes = {"backbone": (earlier.name, trunk.name)} | changes
+    if changes:
+        first = "; ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in changes.items())
+        raise UserError(
+            f"{checkpoint.parent} holds a run of another config, {record.config.name}: {first:.400}. Resume it with "
+            "the config and the options that it began with, choose another folder with --work-dir, or go on regardless "
+            "with --resume-other-config."
+        )
+
+
+class OwedEvaluationHook(Hook):
+    """Makes up for the evaluation that was due when a run ended, before a resumed training goes on.
+
+    A checkpoint is written before its evaluation, so a run that is killed between the two has no figures of it.
+
+    Args:
+        record: The run's, which knows the evaluations that are done.
+    """
+
+    priority = "LOW"  # after the record has begun
+
+    def __init__(self, record: RecordHook) -> None:
+        self.record = record
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        if counts_iterations(runner):
+            done, last, whole = loop.iter, loop.max_iters, True
+        else:
+            done, last = loop.epoch, loop.max_epochs
+            whole = loop.iter == loop.epoch * len(loop.dataloader)
+        due = whole and done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+        if not due or done == 0 or runner.val_loop is None:
+            return
+        answer = [self.record.lacks_evaluation(runner)]
+        broadcast_object_list(answer)  # the record is the main process's
+        if answer[0]:
+            runner.logger.info(f"making up for the evaluation of {Path(runner._load_from).name}")
+            runner.val_loop.run()

@@ -1,0 +1,26 @@
+"""Random states that a place in the training decides, for whatever reads its data."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+def seed_generators(*words: int) -> None:
+    """Seeds Python's, numpy's and torch's generators of the CPU with some whole numbers, each of which matters."""
+    state = int(np.random.SeedSequence(words).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)  # noqa: NPY002  (the libraries' transforms draw from the global generator)
+    torch.default_generator.manual_seed(state)  # not torch.manual_seed, which calls on GPUs that a worker lacks
+
+
+def reads_together(dataset: Dataset) -> bool:
+    """Whether a data set reads and augments the samples of a batch together, and has no other way."""
+    return hasattr(type(dataset), "__getitems__")
+
+
+def read_together(dataset: Dataset, indices: Sequence[int]) -> object:
+    """A batch of such a data set, past the attribute of the instance with which a loop takes its place."""
+    return type(dataset).__getitems__(dataset, indices)

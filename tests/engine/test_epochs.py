@@ -1,0 +1,59 @@
+import random
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+
+from fvnet_mm.engine.epochs import SeededSamples, loader_from
+
+
+class Draws(Dataset):
+    """Samples that say which one they are and what each generator drew for them."""
+
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, random.random(), float(np.random.rand()), float(torch.rand(1))  # noqa: NPY002
+
+
+def draws(workers: int = 0, epoch: int = 1, first: int = 0, shuffle: int = 0) -> list[tuple]:
+    """All samples of an epoch from a batch on."""
+    dataset = Draws()
+    dataset.__getitems__ = SeededSamples(dataset, 7, epoch)
+    order = RandomSampler(dataset, generator=torch.Generator().manual_seed(shuffle))
+    loader = DataLoader(dataset, batch_sampler=BatchSampler(order, 2, False), num_workers=workers, collate_fn=list)
+    loader = loader_from(loader, first) if first else loader
+    return [sample for batch in loader for sample in batch]
+
+
+def test_a_sample_draws_what_seed_epoch_and_number_decide() -> None:
+    alone = draws()
+    assert draws(workers=2) == alone
+    assert sorted(draws(shuffle=1)) == sorted(alone)
+    other = {sample[0]: sample[1:] for sample in draws(epoch=2)}
+    assert all(set(sample[1:]).isdisjoint(other[sample[0]]) for sample in alone)
+    assert len({value for sample in alone for value in sample[1:]}) == 3 * 11
+
+
+@settings(max_examples=20, deadline=None)
+@given(first=st.integers(0, 6))
+def test_an_epoch_is_entered_at_any_batch(first: int) -> None:
+    assert draws(first=first) == draws()[2 * first :]
+
+
+def test_what_is_left_out_is_not_read() -> None:
+    read: list[int] = []
+
+    class Noting(Draws):
+        def __getitem__(self, index: int) -> int:
+            read.append(index)
+            return index
+
+    loader = DataLoader(Noting(), batch_size=2)
+    later = loader_from(loader, 4)
+    assert len(later) == 2
+    assert [batch.tolist() for batch in later] == [[8, 9], [10]]
+    assert read == [8, 9, 10]

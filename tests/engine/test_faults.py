@@ -1,0 +1,298 @@
+"""Whole runs in this process that are stopped, cut short or spoilt, on a tiny generated set."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from fvnet_mm.engine.checkpoint import digest_file, read_checkpoint
+from fvnet_mm.lock import LOCK, OWNER
+from fvnet_mm.records.reading import read_record
+
+Run = Callable[..., int]
+DRILLS = Path(__file__).parents[1] / "drills"
+RETINANET, SEMANTIC_FPN = DRILLS / "tiny_retinanet.py", DRILLS / "tiny_semantic_fpn.py"
+
+
+@HOOKS.register_module()
+class SignalAt(Hook):
+    """Sends this process a signal within an iteration, or within the evaluation after an epoch."""
+
+    def __init__(self, number: int, iteration: int | None = None, epoch: int | None = None) -> None:
+        self.number, self.iteration, self.epoch = number, iteration, epoch
+
+    def before_train_iter(self, runner: Runner, **_: object) -> None:
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+    def before_val_iter(self, runner: Runner, **_: object) -> None:
+        if runner.epoch == self.epoch:
+            os.kill(os.getpid(), self.number)
+
+
+@HOOKS.register_module()
+class SpoilImages(Hook):
+    """Makes the images of some iterations infinite, once each."""
+
+    def __init__(self, iterations: tuple[int, ...]) -> None:
+        self.iterations = set(iterations)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict) -> None:
+        if runner.iter + 1 in self.iterations:
+            data_batch["inputs"] = [image.float() * float("inf") for image in data_batch["inputs"]]
+
+
+def with_hook(config: Path, folder: Path, hook: str) -> Path:
+    """A config with another hook, under the same name, so that its runs are the config's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / config.name
+    file.write_text(f"_base_ = ['{config}']\ncustom_hooks = [*_base_.custom_hooks, dict({hook})]\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Work dirs of uninterrupted runs, by config; filled by whoever needs one first."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(
+    run: Run, whole: dict[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path, Path], Path]:
+    def get(config: Path, data: Path) -> Path:
+        if config not in whole:
+            whole[config] = tmp_path_factory.mktemp("whole")
+            assert run("train", config, "--data", data, "--work-dir", whole[config]) == 0
+        return whole[config]
+
+    return get
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    """Weights, optimizer, figures and predictions of two runs, bit by bit."""
+    one, other = (read_record(folder / "run.json") for folder in (first, second))
+    assert one.status == other.status == "finished"
+    assert one.evaluations == other.evaluations
+    assert one.result == other.result
+    weights, again = (read_checkpoint(folder / one.checkpoint) for folder in (first, second))
+    for name, tensor in weights["state_dict"].items():
+        assert torch.equal(tensor, again["state_dict"][name]), name
+    for key, state in weights["optimizer"]["state"].items():
+        assert torch.equal(state["exp_avg_sq"], again["optimizer"]["state"][key]["exp_avg_sq"])
+
+
+@pytest.mark.parametrize(
+    ("hook", "status", "name", "checkpoint"),
+    [
+        # An epoch has four iterations and two steps: what began is brought to its step.
+        ("iteration=5", 143, "SIGTERM", "epoch_1_iter_2.pth"),
+        ("iteration=2", 130, "Ctrl-C", "epoch_0_iter_2.pth"),
+        ("iteration=3", 138, "SIGUSR1", "epoch_1.pth"),
+        ("epoch=2", 143, "SIGTERM", "epoch_2.pth"),
+    ],
+)
+def test_a_stopped_run_goes_on_where_it_was(
+    hook: str,
+    status: int,
+    name: str,
+    checkpoint: str,
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work"]
+    config = with_hook(RETINANET, tmp_path, f"type='SignalAt', number={status - 128}, {hook}")
+    assert run("train", config, *words) == status
+    printed = capfd.readouterr()
+    assert printed.err.strip().splitlines()[-1] == f"stopped by {name}; --resume goes on from {checkpoint}."
+    assert "Traceback" not in printed.err
+    record = read_record(tmp_path / "work" / "run.json")
+    assert record.status == "running"
+    assert record.times.training_seconds > 0
+    assert digest_file(tmp_path / "work" / checkpoint).is_file()
+    assert not (tmp_path / "work" / OWNER).exists()
+
+    assert run("train", RETINANET, *words, "--resume") == 0
+    assert f"resumed from {tmp_path / 'work' / checkpoint}" in capfd.readouterr().out
+    assert_same_end(uninterrupted(RETINANET, tiny_coco), tmp_path / "work")
+    assert {path.name for path in (tmp_path / "work").glob("*.pth")} == {f"epoch_{n}.pth" for n in (1, 2, 3)}
+
+
+def test_a_stopped_schedule_of_iterations_goes_on_where_it_was(
+    run: Run, uninterrupted: Callable[[Path, Path], Path], tiny_ade20k: Path, tmp_path: Path
+) -> None:
+    words = ["--data", tiny_ade20k, "--work-dir", tmp_path / "work"]
+    config = with_hook(SEMANTIC_FPN, tmp_path, "type='SignalAt', number=15, iteration=5")
+    assert run("train", config, *words) == 143
+    assert [path.name for path in (tmp_path / "work").glob("*.pth")] == ["iter_5.pth"]
+    assert run("train", SEMANTIC_FPN, *words, "--resume") == 0
+    assert_same_end(uninterrupted(SEMANTIC_FPN, tiny_ade20k), tmp_path / "work")
+
+
+def test_an_altered_checkpoint_is_passed_over(
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A single bit, in the padding that the archive's own checksums leave out."""
+    whole = uninterrupted(RETINANET, tiny_coco)
+    work = Path(shutil.copytree(whole, tmp_path / "work"))
+    for path in work.glob("epoch_3.pth*"):
+        path.unlink()
+    content = bytearray((work / "epoch_2.pth").read_bytes())
+    content[content.index(b"FB")] ^= 1
+    (work / "epoch_2.pth").write_bytes(content)
+    assert run("train", RETINANET, "--data", tiny_coco, "--work-dir", work, "--resume") == 0
+    printed = capfd.readouterr().out
+    assert "epoch_2.pth is not what epoch_2.pth.sha256 says (altered since it was written): passed over" in printed
+    assert f"resumed from {work / 'epoch_1.pth'}" in printed
+    assert_same_end(whole, work)
+
+
+def test_another_config_is_not_resumed_unless_told(
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    work = Path(shutil.copytree(uninterrupted(RETINANET, tiny_coco), tmp_path / "work"))
+    dumped = (work / RETINANET.name).read_text()
+    words = ["--data", tiny_coco, "--work-dir", work, "--resume"]
+    for options, difference in (
+        ("optim_wrapper.optimizer.lr=5e-4", "learning rate 0.001 then and 0.0005 now"),
+        ("model.backbone.drop_path_rate=0.1", "backbone"),
+        ("train_dataloader.batch_size=4", "images per iteration 2 then and 4 now"),
+    ):
+        assert run("train", RETINANET, *words, "--cfg-options", options) == 2
+        error = capfd.readouterr().err
+        assert difference in error
+        assert "--resume-other-config" in error
+    assert (work / RETINANET.name).read_text() == dumped
+    longer = ["--cfg-options", "train_cfg.max_epochs=4"]
+    assert run("train", RETINANET, *words, *longer) == 2
+    assert run("train", RETINANET, *words, "--resume-other-config", *longer) == 0
+    assert [evaluation.step for evaluation in read_record(work / "run.json").evaluations] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("launcher", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_what_a_launcher_starts_again_resumes(
+    launcher: str,
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    work = Path(shutil.copytree(uninterrupted(RETINANET, tiny_coco), tmp_path / "work"))
+    words = ["train", RETINANET, "--data", tiny_coco, "--work-dir", work]
+    monkeypatch.setenv(launcher, "0")
+    assert run(*words) == 2
+    assert "already holds a run" in capfd.readouterr().err
+    monkeypatch.setenv(launcher, "1")
+    assert run(*words) == 0
+    assert f"resumed from {work / 'epoch_3.pth'}" in capfd.readouterr().out
+
+
+def test_one_training_a_folder(run: Run, tiny_coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["train", RETINANET, "--data", tiny_coco, "--work-dir", tmp_path]
+    (tmp_path / OWNER).write_text(json.dumps(dict(host="here", pid=7, since="noon")))
+    with FileLock(tmp_path / LOCK):
+        assert run(*words) == 2
+    assert f"another training runs in {tmp_path} (process 7 on here, since noon)" in capfd.readouterr().err
+    assert not list(tmp_path.glob("*.pth"))
+
+
+@pytest.mark.parametrize("tolerated", [0, 1])
+def test_losses_that_are_not_finite(
+    tolerated: int,
+    run: Run,
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    config = with_hook(RETINANET, tmp_path, "type='SpoilImages', iterations=(3, 9)")
+    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", "--skip-nonfinite", tolerated]
+    assert run("train", config, *words) == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    at = (3, 9)[tolerated]
+    step = at + at % 2  # it ends with the group's second pass
+    assert f"iteration {step} has a loss or a gradient that is no finite number" in error
+    assert f"nonfinite_iter_{step}.json" in error
+    assert f"--skip-nonfinite {tolerated + 1}" in error
+    report = json.loads((tmp_path / "work" / f"nonfinite_iter_{step}.json").read_text())
+    assert len(report["processes"][0]["images"]) == 4
+    assert all(Path(image).is_file() for image in report["processes"][0]["images"])
+    assert 0 < report["learning_rates"][0] <= 1e-3
+    assert {"backbone", "backbone.stem", "neck", "bbox_head"} <= report["gradient_norms"].keys()
+    assert not all(isinstance(norm, float) for norm in report["gradient_norms"].values())
+    # What was left out has touched neither weights nor the norms' statistics.
+    assert len(list((tmp_path / "work").glob("nonfinite*"))) == tolerated + 1
+    if tolerated:
+        state = read_checkpoint(tmp_path / "work" / "epoch_2.pth")["state_dict"]
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+@pytest.mark.parametrize("policy", ["stop", "go-on"])
+def test_a_full_disk(
+    policy: str,
+    run: Run,
+    tiny_coco: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It has no room for the second checkpoint alone; the drill fills a real one."""
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    words = ["--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options"]
+    status = run("train", RETINANET, *words, f"default_hooks.checkpoint.on_full_disk={policy}")
+    printed = capfd.readouterr()
+    names = {path.name for path in tmp_path.glob("*.pth*")}
+    first = {"epoch_1.pth", "epoch_1.pth.sha256"}
+    if policy == "stop":
+        assert status == 2
+        assert f"the disk of {tmp_path} is full" in printed.err
+        assert f"go on with --resume from {tmp_path / 'epoch_1.pth'}" in printed.err
+        assert names == first
+    else:
+        assert status == 0
+        assert "is full: going on without epoch_2.pth" in printed.out + printed.err
+        assert names == first | {"epoch_3.pth", "epoch_3.pth.sha256"}
+
+
+def test_the_only_checkpoint_goes_after_the_next_is_there(
+    run: Run, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = ["train", RETINANET, "--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options"]
+    words += ["default_hooks.checkpoint.max_keep_ckpts=1", "train_cfg.max_epochs=2"]
+    assert run(*words) == 0
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_2.pth"]
+    monkeypatch.setattr(os, "fsync", full)
+    words[-1] = "train_cfg.max_epochs=3"
+    assert run(*words[:5], tmp_path, "--resume", "--resume-other-config", *words[6:]) == 2
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_2.pth"]

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvnet_mm.errors import UserError
@@ -29,6 +29,7 @@ def parsed(job: Job) -> object:
     return module.train_parser().parse_args(job.words())
 
 
+@settings(deadline=None)
 @given(some, frameworks, seeds, st.sets(st.sampled_from(["demo", "config"]), min_size=1), st.data())
 def test_grid_is_the_product_without_what_is_excluded(
     backbones: list[str], frameworks: list[str], seeds: list[int], data: set[str], draw: st.DataObject

@@ -1,7 +1,7 @@
 """Settings that win over others, and words that no command line can take for something else."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -20,6 +20,7 @@ fields = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(fields, fields)
 def test_what_is_said_later_wins_and_what_is_not_said_stays(first: dict, second: dict) -> None:
     merged = Settings(**first).overridden(Settings(**second))
@@ -36,6 +37,7 @@ def test_weights_and_scratch_replace_each_other() -> None:
         Settings(weights="a.pth", scratch=True)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_an_option_is_no_flag(text: str) -> None:
     try:

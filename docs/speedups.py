@@ -1,6 +1,6 @@
 """What the suite's speed-ups are worth on this machine, measured beside what they replace.
 
-    python docs/speedups.py evaluation|segmentation|startup|training     measures, and keeps the result
+    python docs/speedups.py evaluation|metric|segmentation|startup|training   measures, and keeps the result
     python docs/speedups.py                                              puts the results into docs/speedups.md
     python docs/speedups.py --check                                      exits with 1 where they are not there
 
@@ -12,7 +12,6 @@ The results are kept in docs/speedups.json. Needs Linux.
 
 import argparse
 import contextlib
-import copy
 import io
 import json
 import os
@@ -22,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ RESULTS, PAGE = ROOT / "docs" / "speedups.json", ROOT / "docs" / "speedups.md"
 CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
 TITLES = {
     "evaluation": "COCO evaluation, {images:,} images x 100 detections: pycocotools, faster-coco-eval",
-    "metric": "The same from a detector's outputs to figures and result file: mmdet's metric, the suite's",
+    "metric": "From a detector's outputs on {images:,} images to figures and result file: mmdet's metric, the suite's",
     "segmentation": "mIoU of 100 label maps of 512 x 683, 150 classes, on the CPU: mmseg's metric, the suite's",
     "startup": "From the command to the first logged iteration, {images:,} images: mmdet's script, tools/train.py",
     "startup_cold": "The same for the first time on a data set, every image decoded once",
@@ -92,20 +92,22 @@ def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[d
 
 def measure_evaluation(rounds: int, images: int) -> dict[str, dict]:
     from faster_coco_eval import COCO, COCOeval_faster
-    from mmdet.evaluation import CocoMetric
     from pycocotools.coco import COCO as PycocotoolsCoco
     from pycocotools.cocoeval import COCOeval
 
-    from fvnet_mm.engine.coco_metric import FullCocoMetric, detections_of
-
     truth, outputs = scene(images, 100)
-    detections = [item for output in outputs for item in detections_of(output, "bbox", range(1, 81))]
+    detections = []
+    for output in outputs:
+        corners = output["bboxes"].astype(float)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+        for box, score, label in zip(boxes, output["scores"].tolist(), output["labels"].tolist(), strict=True):
+            detections.append(dict(image_id=output["img_id"], bbox=box, score=score, category_id=label + 1))
     figures = {}
 
     def evaluate(name: str, coco_class: type, evaluation_class: type) -> float:
         coco = coco_class()
-        coco.dataset = copy.deepcopy(truth)
-        own = copy.deepcopy(detections)
+        coco.dataset = json.loads(json.dumps(truth))
+        own = json.loads(json.dumps(detections))
 
         def call() -> None:
             coco.createIndex()
@@ -117,14 +119,21 @@ def measure_evaluation(rounds: int, images: int) -> dict[str, dict]:
 
         return timed(call)
 
-    times = interleaved(
-        {
-            "stock": lambda: evaluate("stock", PycocotoolsCoco, COCOeval),
-            "suite": lambda: evaluate("suite", COCO, COCOeval_faster),
-        },
-        rounds,
-    )
+    run = {
+        "stock": lambda: evaluate("stock", PycocotoolsCoco, COCOeval),
+        "suite": lambda: evaluate("suite", COCO, COCOeval_faster),
+    }
+    times = interleaved(run, rounds)
     difference = float(np.abs(np.asarray(figures["stock"]) - figures["suite"]).max())
+    return {"evaluation": dict(times=times, images=images, largest_difference=difference)}
+
+
+def measure_metric(rounds: int, images: int) -> dict[str, dict]:
+    from mmdet.evaluation import CocoMetric
+
+    from fvnet_mm.engine.coco_metric import FullCocoMetric
+
+    truth, outputs = scene(images, 100)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "truth.json")
         file.write_text(json.dumps(truth))
@@ -134,11 +143,8 @@ def measure_evaluation(rounds: int, images: int) -> dict[str, dict]:
             made.dataset_meta = dict(classes=[entry["name"] for entry in truth["categories"]])
             return timed(lambda: made.compute_metrics([({}, dict(output)) for output in outputs]))
 
-        whole = interleaved({"stock": lambda: metric(CocoMetric), "suite": lambda: metric(FullCocoMetric)}, 1)
-    return {
-        "evaluation": dict(times=times, images=images, largest_difference=difference),
-        "metric": dict(times=whole, images=images),
-    }
+        times = interleaved({"stock": lambda: metric(CocoMetric), "suite": lambda: metric(FullCocoMetric)}, rounds)
+    return {"metric": dict(times=times, images=images)}
 
 
 def measure_segmentation(rounds: int) -> dict[str, dict]:
@@ -312,7 +318,7 @@ def page(results: dict[str, dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=["evaluation", "segmentation", "startup", "training"])
+    parser.add_argument("part", nargs="?", choices=["evaluation", "metric", "segmentation", "startup", "training"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="of the evaluation")
     parser.add_argument("--data", type=Path, help="a folder in COCO's layout for startup, as large as COCO's")
@@ -322,6 +328,8 @@ def main() -> None:
     match arguments.part:
         case "evaluation":
             measured = measure_evaluation(arguments.rounds, arguments.images)
+        case "metric":
+            measured = measure_metric(arguments.rounds, arguments.images)
         case "segmentation":
             measured = measure_segmentation(arguments.rounds)
         case "startup":
@@ -335,9 +343,7 @@ def main() -> None:
                 with replacing(PAGE) as temporary:
                     temporary.write_text(page(results), encoding="utf-8")
             return
-    import torch
-
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {version('torch')}"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results |= {name: result | dict(machine=machine) for name, result in measured.items()}
     with replacing(RESULTS) as temporary:

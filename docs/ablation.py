@@ -125,19 +125,21 @@ def settings_of(arguments: Mapping[str, object]) -> str:
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
-    """Finished trainings of FVNet: by protocol, with the arguments that no row varies, and by settings.
+    """Finished trainings of the rows: by protocol, with the arguments that no row varies, and by settings.
 
     Raises:
         UserError: A record cannot be read, or two runs have the same settings and seed.
     """
+    known = {settings_of(row.arguments) for row in variants()}
     tables: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
         value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
-        if record.status != "finished" or record.backbone.type != "FVNet" or value is None:
-            print(f"{file}: left out, it is no finished training of FVNet with a result.", file=sys.stderr)
+        own = record.backbone.type == "FVNet" and settings_of(record.backbone.arguments)
+        if record.status != "finished" or own not in known or value is None:
+            print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
             continue
-        runs = tables[_title(record)][settings_of(record.backbone.arguments)]
+        runs = tables[_title(record)][own]
         if any(run.seed == record.seed for run in runs):
             raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
         runs.append(Run(record.seed, value))

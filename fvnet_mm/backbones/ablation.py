@@ -150,7 +150,7 @@ class GatedUnit(TwoConvUnit):
     """The update of a GRU (Cho et al., 2014) without its reset gate: y = (1 - u) x + u tanh(attractor(x))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, torch.tanh(self.attractor(x)), torch.sigmoid(self.conductance(x)))
+        return x + torch.sigmoid(self.conductance(x)) * (torch.tanh(self.attractor(x)) - x)
 
 
 class CfCUnit(FTFU):

@@ -6,6 +6,7 @@ installed, the FVNets are timm models too. Trunks of timm and mmpretrain exist w
 
 from importlib.util import find_spec
 
+from . import ablation as ablation
 from .arch import FVNetArch
 from .ftfu import FTFU, closed_form_step
 from .fvnet import FVNet

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv_norm import ConvNorm
+from .fluid_step import fluid_step
 
 
 def closed_form_step(h: Tensor, a: Tensor, f: Tensor, tau: Tensor | float, dt: Tensor | float = 1.0) -> Tensor:
@@ -78,11 +79,11 @@ class FTFU(nn.Module):
         conductance_kernel_size: Odd side of the conductance's kernel, in pixels.
         tau: Initial time constants of the first and the last channel, a geometric ladder in between, in units
             of ``dt = 1``.
-        dt: Length of the step.
+        dt: Length of the step, finite and above 0.
         norm_cfg: Norm behind each convolution.
 
     Raises:
-        ValueError: ``tau`` is out of range.
+        ValueError: ``tau`` or ``dt`` is out of range.
 
     Attributes:
         log_tau: Learnable logarithm of the time constants, (C,). One-dimensional like biases and norms, so
@@ -100,16 +101,27 @@ class FTFU(nn.Module):
         norm_cfg: dict,
     ) -> None:
         super().__init__()
-        fast, slow = checked_tau(tau)
+        if not 0 < dt < math.inf:
+            raise ValueError(f"dt must be a finite number above 0, but is {dt}.")
+        self.channels = channels
         self.dt = dt
-        self.log_tau = nn.Parameter(torch.linspace(math.log(fast), math.log(slow), channels))
+        self.log_tau = self.initial_log_tau(channels, *checked_tau(tau))
         self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
         self.conductance = ConvNorm(channels, channels, conductance_kernel_size, groups=channels, norm_cfg=norm_cfg)
+
+    def initial_log_tau(self, channels: int, fast: float, slow: float) -> nn.Parameter:
+        """Logarithms of the time constants at the start: what an ablation of them overrides."""
+        return nn.Parameter(torch.linspace(math.log(fast), math.log(slow), channels))
 
     @property
     def tau(self) -> Tensor:
         """Time constants of the leak, (C, 1, 1)."""
         return self.log_tau.exp().view(-1, 1, 1)
+
+    @property
+    def leak(self) -> Tensor:
+        """Rates of the leak, 1 / tau, (C, 1, 1)."""
+        return self.log_tau.neg().exp().view(-1, 1, 1)
 
     def conductances(self, x: Tensor) -> Tensor:
         """Rate ``f >= 0`` at which the input pulls the state, (N, C, H, W), at least in float32."""
@@ -125,10 +137,10 @@ class FTFU(nn.Module):
         return tau / (1.0 + tau * self.conductances(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return closed_form_step(x, x + self.attractor(x), self.conductances(x), self.tau, self.dt)
+        return fluid_step(x, self.attractor(x), self.conductance(x), self.leak, self.dt)
 
     def extra_repr(self) -> str:
-        return f"channels={self.log_tau.numel()}, dt={self.dt}"
+        return f"channels={self.channels}, dt={self.dt}"
 
 
 def checked_tau(tau: Sequence[float]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices
 from .conv_norm import fuse_conv_norms
-from .mpfb import MPFB, Phase
+from .mpfb import FTFU_OPTIONS, MPFB, Phase, UnitOptions
 from .stage import Downsample, Stage, Stem
 
 NORM_CFG = dict(type="BN", requires_grad=True)
@@ -47,6 +47,7 @@ class FVNet(BaseModule):
         drop_path_rate: Probability of dropping the last block's residual branches; it rises linearly from 0.
         layer_scale: Initial layer scale of every residual branch.
         tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step.
+        unit: What the phases hold, one for all or one per phase, fast to slow: see :class:`~.mpfb.MPFB`.
         norm_cfg: Norm layers. Batch norms can be folded by :meth:`fuse`.
         act_cfg: Activation of the stem and of the feed-forwards.
         init_cfg: As in :class:`mmengine.model.BaseModule`.
@@ -83,6 +84,7 @@ class FVNet(BaseModule):
         drop_path_rate: float = 0.0,
         layer_scale: float = 0.5,
         tau: Sequence[float] = (1.0, 16.0),
+        unit: UnitOptions | Sequence[UnitOptions] = FTFU_OPTIONS,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
         init_cfg: dict | list[dict] | None = None,
@@ -114,6 +116,7 @@ class FVNet(BaseModule):
                     [Phase(*phase) for phase in self.arch.phases[i]],
                     expansion=self.arch.expansions[i],
                     tau=tau,
+                    unit=unit,
                     drop_path=next(drop_paths),
                     layer_scale=layer_scale,
                     norm_cfg=norm_cfg,

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from .cells import add_to_cells, cell_means
 from .conv_norm import ConvNorm
 from .ftfu import FTFU, checked_tau
+
+UNITS: dict[str, type[nn.Module]] = {"FTFU": FTFU}
+"""What a phase can hold, by name, built as ``Unit(channels, kernel_size, tau=..., norm_cfg=..., **options)``."""
+
+UnitOptions = Mapping[str, object]
+"""Name of a unit under 'type', and options of its own."""
+
+FTFU_OPTIONS: UnitOptions = dict(type="FTFU")
 
 
 class Phase(NamedTuple):
@@ -29,13 +37,13 @@ class Phase(NamedTuple):
 
 
 class FluidPhase(nn.Module):
-    """An FTFU that flows on its own grid: (N, C, H, W) -> (N, C, H, W).
+    """A unit that flows on its own grid: (N, C, H, W) -> (N, C, H, W).
 
     On a coarse grid the unit sees averages over the grid's cells, and every pixel moves by what its cell
     moved: the phase reaches further and costs ``1 / grid**2``, and no detail is lost.
     """
 
-    def __init__(self, ftfu: FTFU, grid: int = 1) -> None:
+    def __init__(self, ftfu: nn.Module, grid: int = 1) -> None:
         super().__init__()
         self.ftfu = ftfu
         self.grid = grid
@@ -43,11 +51,8 @@ class FluidPhase(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.grid == 1:
             return self.ftfu(x)
-        cells = F.avg_pool2d(x, self.grid, ceil_mode=True, count_include_pad=False)
-        height, width = x.shape[-2:]
-        # By a factor, not to a size: only that maps every pixel to its own cell where the last one is cut off.
-        change = F.interpolate(self.ftfu(cells) - cells, scale_factor=float(self.grid))
-        return x + change[..., :height, :width]
+        cells = cell_means(x, self.grid)
+        return add_to_cells(x, self.ftfu(cells) - cells, self.grid)
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}"
@@ -81,13 +86,16 @@ class MPFB(nn.Module):
         phases: Reach of each phase, fast to slow.
         expansion: Hidden channels of the feed-forward per channel.
         tau: Initial time constants of the fastest and the slowest channel.
+        unit: What each phase holds, one for all or one per phase: an FTFU, or what :mod:`~.ablation` puts in its
+            place, with options of its own: ``dict(type='FTFU', dt=2.0)``.
         drop_path: Probability of dropping a residual branch for a sample in training.
         layer_scale: Initial layer scale of both branches.
         norm_cfg: Norm behind each convolution.
         act_cfg: Activation of the feed-forward.
 
     Raises:
-        ValueError: There are no phases or more than channels, or ``tau`` is out of range.
+        ValueError: There are no phases or more than channels, there is no such unit or not one per phase, or
+            ``tau`` is out of range.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class MPFB(nn.Module):
         *,
         expansion: float = 2.0,
         tau: Sequence[float] = (1.0, 16.0),
+        unit: UnitOptions | Sequence[UnitOptions] = FTFU_OPTIONS,
         drop_path: float = 0.0,
         layer_scale: float = 0.5,
         norm_cfg: dict,
@@ -109,12 +118,15 @@ class MPFB(nn.Module):
         fast, slow = checked_tau(tau)
         log_fast, log_slow = math.log(fast), math.log(slow)
         rungs = [math.exp(log_fast + (log_slow - log_fast) * p / len(phases)) for p in range(len(phases) + 1)]
+        units = [unit] * len(phases) if isinstance(unit, Mapping) else unit
+        if len(units) != len(phases):
+            raise ValueError(f"unit must be one for all or one for each of {len(phases)} phases, not {len(units)}.")
         self.phases = nn.ModuleList(
             FluidPhase(
-                FTFU(width, phase.kernel_size, tau=(rungs[p], rungs[p + 1]), norm_cfg=norm_cfg),
+                build_unit(options, width, phase.kernel_size, tau=(rungs[p], rungs[p + 1]), norm_cfg=norm_cfg),
                 grid=phase.grid,
             )
-            for p, (width, phase) in enumerate(zip(self.widths, phases, strict=True))
+            for p, (options, width, phase) in enumerate(zip(units, self.widths, phases, strict=True))
         )
         self.mix = ConvNorm(channels, channels, norm_cfg=norm_cfg, norm_weight=layer_scale)
         self.feed_forward = FeedForward(
@@ -133,3 +145,18 @@ def phase_widths(channels: int, phases: int) -> list[int]:
     unit = 16 if channels >= 16 * phases else 1
     width = channels // phases // unit * unit
     return [width] * (phases - 1) + [channels - width * (phases - 1)]
+
+
+def build_unit(
+    options: UnitOptions, channels: int, kernel_size: int, *, tau: Sequence[float], norm_cfg: dict
+) -> nn.Module:
+    """A unit from its name and options.
+
+    Raises:
+        ValueError: There is no unit of that name.
+    """
+    settings = {"type": "FTFU", **options}
+    name = settings.pop("type")
+    if name not in UNITS:
+        raise ValueError(f"unit '{name}' does not exist; choose one of {', '.join(UNITS)}.")
+    return UNITS[name](channels, kernel_size, tau=tau, norm_cfg=norm_cfg, **settings)

@@ -195,6 +195,12 @@ def test_bad_ladder(tau):
         FTFU(4, tau=tau, norm_cfg={"type": "BN"})
 
 
+@pytest.mark.parametrize("dt", [0.0, -1.0, math.inf, math.nan])
+def test_bad_step(dt):
+    with pytest.raises(ValueError, match="dt must be a finite number above 0"):
+        FTFU(4, dt=dt, norm_cfg={"type": "BN"})
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_unit_is_finite_under_autocast(unit, dtype, training):

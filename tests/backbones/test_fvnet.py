@@ -352,13 +352,57 @@ def test_counts_without_computing():
         assert [y.shape[1] for y in net(torch.zeros(1, 3, 2048, 2048))] == list(FVNet.stage_channels("l"))
 
 
-def test_compiles_without_a_graph_break():
+@pytest.mark.parametrize("arch", BUDGETS)
+def test_compiles_without_a_graph_break(arch):
+    torch.compiler.reset()  # or other variants count as recompilations of one
+    with torch.device("meta"):
+        net = FVNet(arch)
+    torch.compile(net, fullgraph=True, backend="eager")(torch.zeros(2, 3, 64, 64, device="meta"))
+
+
+def test_compiled_training_step_is_the_eager_one():
+    gradients = []
+    net, x = FVNet(SMALL), image()
+    for step in (net, torch.compile(net, fullgraph=True, backend="aot_eager")):
+        net.zero_grad()
+        total(step(x)).backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    for eager, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4 * eager.abs().max().item())
+
+
+def test_compiled_inference_is_the_eager_one():
     net = FVNet(SMALL).eval()
     x = image(65, 48)
     with torch.no_grad():
         compiled = torch.compile(net, fullgraph=True, backend="eager")(x)
         for y, z in zip(net(x), compiled, strict=True):
             torch.testing.assert_close(y, z)
+
+
+def bytes_for_backward(net: nn.Module, size: int) -> int:
+    """Bytes of the storages that a training pass keeps for its backward pass, weights and statistics aside."""
+    own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
+    storages = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = net.train()(torch.zeros(2, 3, size, size, device="meta"))
+    del outputs
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def test_training_memory_is_no_more_than_that_of_repvit():
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        rival = timm.create_model("repvit_m1_1", features_only=True)
+        net = FVNet("s")
+    assert bytes_for_backward(net, 320) <= bytes_for_backward(rival, 320)
 
 
 def test_example_of_the_docstring():

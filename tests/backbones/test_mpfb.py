@@ -61,18 +61,19 @@ def test_reach_of_a_phase(kernel_size, grid, reach):
     assert rows.max() == 16 + reach + grid - 1
 
 
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (8, 12)])
 @pytest.mark.parametrize("grid", [2, 4])
-def test_coarse_phase_moves_each_pixel_by_what_its_cell_moved(grid):
+def test_coarse_phase_moves_each_pixel_by_what_its_cell_moved(grid, height, width):
     phase = FluidPhase(FTFU(4, 3, norm_cfg=BN), grid).eval()
-    x = torch.randn(2, 4, 7, 9)
-    rows, columns = range(0, 7, grid), range(0, 9, grid)
+    x = torch.randn(2, 4, height, width)
+    rows, columns = range(0, height, grid), range(0, width, grid)
     cells = torch.stack([x[:, :, i : i + grid, j : j + grid].mean((2, 3)) for i in rows for j in columns], dim=-1).view(
         2, 4, len(rows), len(columns)
     )
     with torch.no_grad():
         change, expected = phase(x) - x, phase.ftfu(cells) - cells
-    for i in range(7):
-        for j in range(9):
+    for i in range(height):
+        for j in range(width):
             torch.testing.assert_close(change[..., i, j], expected[..., i // grid, j // grid], rtol=1e-4, atol=1e-5)
 
 
@@ -116,6 +117,16 @@ def test_stochastic_depth_drops_whole_branches_in_training_only():
 def test_impossible_number_of_phases(phases):
     with pytest.raises(ValueError, match="a block of 4 channels can have 1 to 4 phases"):
         block(4, phases)
+
+
+def test_a_unit_for_each_phase():
+    net = block(unit=[{"type": "FTFU", "dt": 0.5}, {"type": "SiLUUnit"}])
+    assert [type(phase.ftfu).__name__ for phase in net.phases] == ["FTFU", "SiLUUnit"]
+    assert net.phases[0].ftfu.dt == 0.5
+    with pytest.raises(ValueError, match="one for all or one for each of 2 phases, not 1"):
+        block(unit=[{"type": "FTFU"}])
+    with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, FixedTauFTFU"):
+        block(unit={"type": "LSTM"})
 
 
 @pytest.mark.parametrize("stride", [1, 2])

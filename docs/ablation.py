@@ -1,0 +1,223 @@
+"""The page of FVNet's ablations: what each variant costs, counted from the code, and scores, read from run records.
+
+python docs/ablation.py                             prints it
+python docs/ablation.py --write                     writes docs/ablation.md
+python docs/ablation.py --write --records DIR ...   with the results of the finished trainings in these folders
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+
+from fvnet_mm.backbones import FVNet
+from fvnet_mm.bench.complexity import count_macs, count_parameters
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+from fvnet_mm.records import RunRecord
+from fvnet_mm.records.reading import RECORD, find_records, read_record
+from fvnet_mm.report.leaderboard.names import MAIN_METRICS
+from fvnet_mm.report.statistics.resampling import CONFIDENCE
+from fvnet_mm.report.statistics.seeds import decide, welch
+
+PAGE = Path(__file__).with_name("ablation.md")
+IMAGE = (1, 3, 224, 224)
+BASE = "s"
+FTFU = {"type": "FTFU"}
+NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
+"""Arguments that follow from the framework, are recorded in the protocol, or change no number."""
+
+INTRODUCTION = f"""# Ablation
+
+<!-- Written by `python docs/ablation.py --write [--records DIR ...]`. -->
+
+What each choice in FVNet is worth: FVNet-{BASE.upper()} with one thing changed. Parameters and MACs are the trunk's, at
+{IMAGE[2]}x{IMAGE[3]}; element-wise work is not counted. Accuracies are means over seeds in percent, with Student's 95 %
+interval; the difference to FTFU has Welch's. Runs of one table share their protocol and data.
+
+The settings of a row are arguments of `FVNet`. In a config they go under `model.backbone`, on the command line under
+`--cfg-options`, as in `model.backbone.unit.type=GatedUnit`. The units are in
+[`ablation.py`](../fvnet_mm/backbones/ablation.py).
+"""
+
+
+class Variant(NamedTuple):
+    """A row: what is changed in words, and the arguments of FVNet that do it."""
+
+    question: str
+    name: str
+    arguments: dict[str, object]
+
+
+class Run(NamedTuple):
+    """What a table needs of a record."""
+
+    seed: int | None
+    value: float
+
+
+def variants() -> Iterator[Variant]:
+    """All rows in their order; the first is FVNet as it is."""
+
+    def unit(kind: str, **options: object) -> dict[str, object]:
+        return {"unit": {"type": kind, **options}}
+
+    def phases(*reaches: tuple[int, int]) -> dict[str, object]:
+        return {"arch": asdict(replace(FVNet.get_arch(BASE), phases=(reaches,) * 4))}
+
+    question = "What the phases hold"
+    yield Variant(question, "FTFU", {})
+    yield Variant(question, "two plain depthwise convolutions", unit("DepthwiseUnit"))
+    yield Variant(question, "gate of a GRU", unit("GatedUnit"))
+    yield Variant(question, "sigmoid approximation (CfC)", unit("CfCUnit"))
+    for steps in (1, 2, 4, 8):
+        plural = "s" * (steps > 1)
+        yield Variant(question, f"{steps} explicit Euler step{plural}", unit("EulerUnit", steps=steps))
+    yield Variant(question, "x + SiLU(v)", unit("SiLUUnit"))
+    yield Variant(question, "no leak", unit("LeaklessFTFU"))
+    yield Variant(question, "one convolution for attractor and conductance", unit("SharedFTFU"))
+    yield Variant(question, "conductance of the pixel alone", unit("FTFU", conductance_kernel_size=1))
+    yield Variant(question, "conductance with a kernel of 5", unit("FTFU", conductance_kernel_size=5))
+    for steps in (2, 3):
+        yield Variant(question, f"{steps} closed-form steps with shared weights", unit("RepeatedFTFU", steps=steps))
+    question = "Time constants"
+    yield Variant(question, "not learned", unit("FixedTauFTFU"))
+    yield Variant(question, "one per phase", unit("SharedTauFTFU"))
+    yield Variant(question, "all equal at first", {"tau": (4.0, 4.0)})
+    yield Variant(question, "faster at first", {"tau": (0.25, 4.0)})
+    yield Variant(question, "slower at first", {"tau": (4.0, 64.0)})
+    yield Variant(question, "a longer step in the slow phase", {"unit": [{**FTFU, "dt": 0.5}, {**FTFU, "dt": 2.0}]})
+    question = "Phases, as (kernel, grid) from fast to slow"
+    for reaches in (
+        ((3, 1),),
+        ((3, 1), (3, 1), (3, 2)),
+        ((3, 1), (3, 1), (3, 2), (3, 2)),
+        ((3, 1), (3, 1)),
+        ((3, 1), (5, 1)),
+        ((3, 1), (7, 1)),
+        ((3, 1), (9, 1)),
+        ((3, 1), (5, 2)),
+        ((3, 1), (3, 4)),
+    ):
+        yield Variant(question, ", ".join(map(str, reaches)), phases(*reaches))
+    pooled = {"unit": [FTFU, {"type": "PooledFTFU"}]}
+    yield Variant(question, "slow phase that also sees the mean over the image", pooled)
+
+
+def settings_of(arguments: Mapping[str, object]) -> str:
+    """The arguments that tell variants apart, in one canonical text, from a row or a record."""
+    arch = FVNet.get_arch(arguments.get("arch", BASE))
+    unit = arguments.get("unit", FTFU)
+    units = [unit] * max(map(len, arch.phases)) if isinstance(unit, Mapping) else unit
+    units = [{**FTFU, **each} for each in units]
+    return json.dumps([asdict(arch), units, [float(tau) for tau in arguments.get("tau", (1.0, 16.0))]], sort_keys=True)
+
+
+def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
+    """Finished trainings of the rows: by protocol, with the arguments that no row varies, and by settings.
+
+    Raises:
+        UserError: A record cannot be read, or two runs have the same settings and seed.
+    """
+    known = {settings_of(row.arguments) for row in variants()}
+    tables: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
+        record = read_record(file)
+        value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
+        own = record.backbone.type == "FVNet" and settings_of(record.backbone.arguments)
+        if record.status != "finished" or own not in known or value is None:
+            print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
+            continue
+        runs = tables[_title(record)][own]
+        if any(run.seed == record.seed for run in runs):
+            raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
+        runs.append(Run(record.seed, value))
+    return tables
+
+
+def _title(record: RunRecord) -> str:
+    varied = ("arch", "unit", "tau", *NOT_VARIED)
+    rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
+    data = record.data.label if record.data else "unknown data"
+    length = f"{record.protocol.length} {record.protocol.length_unit}s"
+    others = f", {', '.join(f'{key}={value}' for key, value in rest.items())}" if rest else ""
+    metric = MAIN_METRICS[record.task]
+    return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}{others}"
+
+
+def cost(arguments: Mapping[str, object]) -> tuple[str, str]:
+    """Parameters in millions and MACs in G, of FVNet with these arguments."""
+    with torch.device("meta"):
+        net = FVNet(**{"arch": BASE, **arguments})
+    return f"{count_parameters(net) / 1e6:.2f}", f"{count_macs(net, IMAGE) / 1e9:.3f}"
+
+
+def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
+    """Cells of a row: number of seeds, mean with its interval, difference to the first row with its interval."""
+    if not runs:
+        return "0", "not run", ""
+    values, first = [run.value for run in runs], [run.value for run in base]
+    mean = f"{np.mean(values):.2f}"
+    if len(values) > 1:
+        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+        mean += f" ± {quantile * np.std(values, ddof=1) / math.sqrt(len(values)):.2f}"
+    if not first or runs is base:
+        return str(len(values)), mean, ""
+    test = welch(first, values)
+    difference = f"{test.difference:+.2f}"
+    if test.interval is not None:
+        verdict = decide(test.interval)
+        difference += f" [{test.interval.low:+.2f}, {test.interval.high:+.2f}], {verdict}"
+    return str(len(values)), mean, difference
+
+
+def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+    """The whole page: a table for each protocol that was run, or one without results."""
+    rows = list(variants())
+    costs = [cost(row.arguments) for row in rows]
+    parts = [INTRODUCTION]
+    for title, runs in sorted(tables.items()) or [("No run yet", {})]:
+        parts.append(f"## {title}\n")
+        base = runs.get(settings_of(rows[0].arguments), ())
+        question = None
+        for row, counted in zip(rows, costs, strict=True):
+            if row.question != question:
+                question = row.question
+                parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to FTFU |")
+                parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
+            own = runs.get(settings_of(row.arguments), ())
+            parts.append(f"| {' | '.join((row.name, *counted, *result(own, base)))} |")
+            if row is rows[-1] or rows[rows.index(row) + 1].question != question:
+                parts.append("")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The page of FVNet's ablations, from code and run records.")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    parser.add_argument("--records", nargs="+", type=Path, default=[], metavar="DIR", help="folders with run records")
+    arguments = parser.parse_args()
+    try:
+        text = page(read_runs(arguments.records))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if not arguments.write:
+        print(text)
+        return
+    with replacing(PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The closed-form step of an FTFU as one function with a gradient of its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def fluid_step(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) -> Tensor:
+    """``closed_form_step(x, x + offset, softplus(z), 1 / leak, dt)``, moving less memory.
+
+    It is meant for feature maps that are too large for a cache, where the time goes into passes over them and
+    into fresh pages: three buffers are allocated in training and one in inference, and all else is in place.
+    For the backward pass it keeps its inputs, in the dtype that they come in, and nothing else.
+
+    Args:
+        x: State and origin of the attractor, (N, C, H, W).
+        offset: Attractor minus state, (N, C, H, W). Overwritten where no gradient is wanted.
+        z: Conductance before the softplus, (N, C, H, W). Overwritten where no gradient is wanted.
+        leak: Rates of the leak, 1 / tau > 0, (C, 1, 1) or (1, 1, 1).
+        dt: Length of the step, a finite number above 0.
+
+    Returns:
+        State at the end of the step, in the dtype of ``x``. Half-precision inputs are computed in float32. It
+        can be differentiated once.
+    """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, offset, z, leak)):
+        return _FluidStep.apply(x, offset, z, leak, dt)
+    return _step(x, offset, z, leak, dt, own=True)
+
+
+def _step(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float, own: bool) -> Tensor:
+    """The step; ``own`` says that ``offset`` and ``z`` may be overwritten."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    state, leak = x.to(dtype), leak.to(dtype)
+    conductance = _softplus(z.to(dtype), own)
+    rate = conductance + leak
+    offset = offset.to(dtype)
+    attractor = offset.add_(state) if own else offset + state
+    equilibrium = attractor.mul_(conductance.div_(rate))
+    return equilibrium.lerp_(state, rate.mul_(-dt).exp_()).to(x.dtype)
+
+
+def _softplus(z: Tensor, own: bool) -> Tensor:
+    return torch.ops.aten.softplus.out(z, out=z) if own else F.softplus(z)
+
+
+class _FluidStep(torch.autograd.Function):
+    """With f = softplus(z), lam = leak + f, p = f / lam, g = exp(-dt lam), a = x + offset and m = 1 - g::
+
+    y          = g x + m p a
+    dy/doffset = m p
+    dy/dx      = m p + g
+    dy/df      = a m leak / lam^2 + dt g (p a - x)          dy/dz = dy/df sigmoid(z)
+    dy/dleak   = dy/df - a m / lam
+    """
+
+    @staticmethod
+    def forward(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) -> Tensor:
+        return _step(x, offset, z, leak, dt, own=False)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        *tensors, ctx.dt = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, offset, z, leak = ctx.saved_tensors
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        state, exponent, rates, upstream = x.to(dtype), z.to(dtype), leak.to(dtype), grad.to(dtype)
+        pull = F.softplus(exponent)
+        lam = pull + rates
+        pull.div_(lam)
+        gate = torch.exp(lam * -ctx.dt)
+        moved = 1 - gate
+        to_offset = pull * moved
+        to_x = to_offset + gate
+        attractor = state + offset.to(dtype)
+        spread = moved.div_(lam).mul_(attractor)  # a m / lam
+        to_f = pull.mul_(attractor).sub_(state).mul_(gate.mul_(ctx.dt))
+        to_f.addcmul_(spread, lam.reciprocal_().mul_(rates)).mul_(upstream)
+        to_leak = spread.mul_(upstream).neg_().add_(to_f).sum_to_size(leak.shape)
+        to_z = to_f.mul_(torch.sigmoid(exponent))
+        return (
+            to_x.mul_(upstream).to(x.dtype),
+            to_offset.mul_(upstream).to(offset.dtype),
+            to_z.to(z.dtype),
+            to_leak.to(leak.dtype),
+            None,
+        )

@@ -1,0 +1,81 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones.mpfb import UNITS
+from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
+from fvnet_mm.records.reading import write_record
+
+PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
+
+
+@pytest.fixture
+def ablation(monkeypatch):
+    monkeypatch.syspath_prepend(PAGE.parent)
+    import ablation
+
+    monkeypatch.setattr(ablation, "cost", lambda arguments: ("1.00", "0.100"))
+    return ablation
+
+
+def record(folder: Path, seed: int, value: float, **arguments: object) -> None:
+    folder.mkdir(parents=True)
+    run = RunRecord(
+        origin="train",
+        status="finished",
+        task="semantic_segmentation",
+        framework="semantic_fpn",
+        config=Config(name="semantic_fpn_fvnet_s_ade20k"),
+        backbone=Backbone(name="fvnet_s", type="FVNet", arguments=arguments),
+        seed=seed,
+        protocol=Protocol(framework="semantic_fpn", length=300, length_unit="step"),
+        result=Result(metrics={"mIoU": value}),
+    )
+    write_record(run, folder / "run.json")
+
+
+def test_every_unit_has_a_row_of_its_own(ablation):
+    rows = list(ablation.variants())
+    units = [row.arguments.get("unit", {"type": "FTFU"}) for row in rows]
+    named = {each["type"] for unit in units for each in (unit if isinstance(unit, list) else [unit])}
+    assert named == set(UNITS)
+    assert len({ablation.settings_of(row.arguments) for row in rows}) == len(rows)
+
+
+def test_page_has_the_costs_of_the_code(monkeypatch):
+    monkeypatch.syspath_prepend(PAGE.parent)
+    import ablation
+
+    text = PAGE.read_text(encoding="utf-8")
+    rows = list(ablation.variants())
+    for row in (rows[0], rows[2], rows[-1]):
+        assert f"| {' | '.join((row.name, *ablation.cost(row.arguments)))} |" in text
+    assert all(f"| {row.name} |" in text for row in rows)
+
+
+def test_results_come_from_records(ablation, tmp_path):
+    for seed, value in enumerate((30.0, 31.0, 32.0)):
+        record(tmp_path / f"ftfu{seed}", seed, value, arch="s", out_indices=[0, 1, 2, 3])
+        record(tmp_path / f"gated{seed}", seed, value - 10, arch="s", unit={"type": "GatedUnit"}, tau=[1, 16])
+    text = ablation.page(ablation.read_runs([tmp_path]))
+    assert "## mIoU of semantic_fpn on unknown data, 300 steps" in text
+    # s = 1, t(0.975, 2) = 4.303 and t(0.975, 4) = 2.776
+    assert "| FTFU | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
+    assert "| gate of a GRU | 1.00 | 0.100 | 3 | 21.00 ± 2.48 | -10.00 [-12.27, -7.73], lower |" in text
+    assert re.search(r"\| x \+ SiLU\(v\) \| .* \| 0 \| not run \|", text)
+
+
+def test_rows_match_however_a_config_says_it(ablation):
+    arch = FVNet.get_arch("s")
+    as_lists = {"channels": list(arch.channels), "depths": list(arch.depths)}
+    spelt = {"arch": as_lists, "unit": [{"type": "FTFU"}, {}], "tau": [1, 16]}
+    assert ablation.settings_of(spelt) == ablation.settings_of({})
+
+
+def test_two_runs_of_one_seed(ablation, tmp_path):
+    for name in ("a", "b"):
+        record(tmp_path / name, 0, 30.0, arch="s")
+    with pytest.raises(ablation.UserError, match="a second run with seed 0 of the same settings"):
+        ablation.read_runs([tmp_path])

@@ -116,18 +116,23 @@ def scores() -> str:
         figures = [record["accuracy"], *record["accuracy_by_size"], *(pair_accuracy(record, pair) for pair in PAIRS)]
         seen = {"object": "the object alone", "window": "the window around it"}[record["crops"]]
         size = f"{record['parameters'] / 1e6:.2f} M"
-        rows.append([record["model"], size, seen, str(record["epochs"]), *(f"{figure:.1f}" for figure in figures)])
+        rows.append([record["model"], size, seen, str(record["epochs"]), *map(in_tenths, figures)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def pair_accuracy(record: dict, pair: tuple[str, str]) -> float:
+def in_tenths(figure: float | None) -> str:
+    return "–" if figure is None else f"{figure:.1f}"
+
+
+def pair_accuracy(record: dict, pair: tuple[str, str]) -> float | None:
     """Percentage that is right of the objects of two classes that a probe took for one of the two; 50 is chance.
 
-    Both classes weigh the same.
+    Both classes weigh the same. None where a probe took no object of one of the classes for either.
     """
     numbers = [record["classes"].index(name) for name in pair]
     table = np.array(record["confusion"], float)[np.ix_(numbers, numbers)]
-    return float(100 * np.mean(table.diagonal() / np.maximum(table.sum(1), 1)))
+    counts = table.sum(1)
+    return float(100 * np.mean(table.diagonal() / counts)) if counts.all() else None
 
 
 def main() -> None:

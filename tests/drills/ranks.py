@@ -78,12 +78,12 @@ class Ranks:
         ]
 
     def wait(self, seconds: float = 1800) -> list[int]:
-        """Exit statuses; as torchrun does, ends the others when one has failed."""
+        """Exit statuses; when one has failed the others have a minute to end, and are then killed."""
         end = time.monotonic() + seconds
+        failed = False
         while [child for child in self.children if child.running()] and time.monotonic() < end:
-            if any(child.status for child in self.children):
-                time.sleep(1)
-                break
+            if not failed and any(child.status for child in self.children):
+                failed, end = True, time.monotonic() + 60
             time.sleep(0.01)
         for child in self.children:
             child.kill()

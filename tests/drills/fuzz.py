@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import json
+import sys
 import tempfile
 import time
 import traceback
@@ -74,7 +75,10 @@ def drill(strategy: st.SearchStrategy, use: Callable[[object], None], examples: 
             counts["refused in a sentence"] += 1
         except Exception as error:  # a fault, of which others may follow
             lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
-            faults.setdefault((type(error).__name__, *lines), f"{error!s:.300} of {value!r:.3000}")
+            where = (type(error).__name__, *lines)
+            if where not in faults:
+                faults[where] = f"{error!s:.300} of {value!r:.3000}"
+                print(f"fault: {' > '.join(where)}: {error!s:.200}", file=sys.stderr, flush=True)
         else:
             counts["taken"] += 1
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvnet_mm.data.coco_document import CocoDocument, CocoDocuments, enumerate_offenders
+from fvnet_mm.data.coco_document import CocoDocument, CocoDocuments, enumerate_offenders, is_number
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.image_check import ImageFacts, decode_images
 from fvnet_mm.errors import UserError
@@ -80,6 +81,80 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments | None = None) 
             f" ({enumerate_offenders(sorted(values))}); add it there or correct them.",
         )
     return _count_oddities(document)
+
+
+def check_outlines(split: CocoSplit, documents: CocoDocuments | None = None) -> None:
+    """Check that every object of a split has an outline that pycocotools can fill.
+
+    An outline is a list of polygons [x, y, x, y, x, y ...], or run lengths of the image's own size: any other size
+    makes pycocotools reserve as much memory as it says.
+
+    Raises:
+        UserError: objects have none, or one of another form.
+    """
+    document = (documents or CocoDocuments()).read(split.annotation_file)
+    path, total = split.annotation_file, f"{len(document.annotations):,}"
+    _refuse(
+        [entry["id"] for entry in document.annotations if not entry.get("segmentation")],
+        f"{path}: {{count}} of {total} objects have no segmentation ({{first}}), and the config learns masks; add them,"
+        " or train a detector of boxes (retinanet).",
+    )
+    sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
+    _refuse(
+        [
+            entry["id"]
+            for entry in document.annotations
+            if not is_outline(entry["segmentation"], *sizes.get(entry["image_id"], (0, 0)))
+        ],
+        f"{path}: the segmentation of {{count}} of {total} objects ({{first}}) is neither a list of polygons"
+        " [x, y, x, y, x, y ...] nor run lengths of the image's size; export it again.",
+    )
+
+
+def is_outline(outline: object, width: float, height: float) -> bool:
+    """Whether a JSON value outlines an object of an image of width x height pixels, see :func:`check_outlines`."""
+    if isinstance(outline, list):
+        return all(
+            isinstance(polygon, list)
+            and len(polygon) >= 6
+            and len(polygon) % 2 == 0
+            and all(is_number(value) and abs(value) < _FARTHEST for value in polygon)
+            for polygon in outline
+        )
+    if not isinstance(outline, dict) or outline.get("size") != [height, width]:
+        return False
+    runs = outline.get("counts")
+    if isinstance(runs, str):
+        runs = _uncompressed(runs) if _COMPRESSED.fullmatch(runs) else None
+    return (
+        isinstance(runs, list)
+        and all(isinstance(run, int) and run >= 0 for run in runs)
+        and sum(runs) == width * height
+    )
+
+
+def _uncompressed(text: str) -> list[int]:
+    """Run lengths from pycocotools' text: groups of five bits, from the third number on the difference to the last but
+    one.
+    """
+    runs: list[int] = []
+    value = bits = 0
+    for character in text:
+        group = ord(character) - 48
+        value |= (group & 0x1F) << bits
+        bits += 5
+        if not group & 0x20:
+            value -= (group & 0x10) << (bits - 4)  # the sign
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = bits = 0
+    return runs
+
+
+_FARTHEST = 1e6
+"""Pixels from the image's corner; pycocotools draws outlines point by point, however far they go."""
+
+_COMPRESSED = re.compile(r"[0-o]*[0-O]")
+"""A text that ends with the end of a number."""
 
 
 def find_bad_images(

@@ -128,7 +128,8 @@ def curves(folder: Path, plot: Path | None = None, largest: int = 4) -> None:
     each pass has statistics of its own, so there it is shown with norms that keep theirs.
     """
     data = write_ade20k_shapes(folder / "data", 32, 2, (64, 64))
-    frozen = ["model.backbone.norm_eval=True", "model.decode_head.norm_cfg.type=GN"]
+    # The learning rate of a step is that of its last pass; a constant one leaves nothing else to differ.
+    frozen = ["param_scheduler.0.power=0.0", "model.backbone.norm_eval=True", "model.decode_head.norm_cfg.type=GN"]
     frozen += ["model.decode_head.norm_cfg.num_groups=4"]
     found: dict[str, dict[str, list[float]]] = {}
     shares = [(count, 16 // count) for count in (1, 2, 4) if count <= largest]

@@ -109,7 +109,7 @@ def spoilt_json(draw: st.DrawFn, good: object) -> object:
             continue
         match draw(st.sampled_from(["replace", "replace", "replace", "drop", "double", "borrow"])):
             case "replace":
-                parent[key] = draw(ODD_VALUES | st.integers() | st.floats() | st.text(max_size=8))
+                parent[key] = copy.deepcopy(draw(ODD_VALUES | st.integers() | st.floats() | st.text(max_size=8)))
             case "drop":
                 del parent[key]
             case "double" if isinstance(parent, list):

@@ -70,6 +70,8 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
         if made and [path.name for path in work_dir.iterdir()] == [LOCK]:  # refused before anything was written
             (work_dir / LOCK).unlink()
             for folder in made:
+                if any(folder.iterdir()):  # another run's
+                    break
                 folder.rmdir()
 
 

@@ -39,6 +39,7 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
     Raises:
         UserError: Another training runs in the folder.
     """
+    made = [folder for folder in (work_dir, *work_dir.parents) if not folder.exists()]
     work_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work_dir / LOCK)
     try:
@@ -66,6 +67,12 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
             file.unlink(missing_ok=True)
     finally:
         lock.release()
+        if made and [path.name for path in work_dir.iterdir()] == [LOCK]:  # refused before anything was written
+            (work_dir / LOCK).unlink()
+            for folder in made:
+                if any(folder.iterdir()):  # another run's
+                    break
+                folder.rmdir()
 
 
 def _show_life(file: Path, ended: threading.Event) -> None:

@@ -63,3 +63,9 @@ def test_an_owner_that_cannot_be_read(content: str, tmp_path: Path) -> None:
     (tmp_path / OWNER).write_text(content)
     with pytest.raises(UserError, match="on unknown"), only_training_in(tmp_path):
         pass
+
+
+def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with only_training_in(tmp_path / "work_dirs" / "run"):
+        assert (tmp_path / "work_dirs" / "run" / OWNER).exists()
+    assert list(tmp_path.iterdir()) == []

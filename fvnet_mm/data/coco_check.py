@@ -86,6 +86,29 @@ def _check_references(document: CocoDocument) -> AnnotationCounts:
     return _count_oddities(document)
 
 
+def check_outlines(split: CocoSplit, documents: CocoDocuments | None = None) -> None:
+    """Check that every object of a split has an outline that pycocotools can fill.
+
+    Raises:
+        UserError: objects have none, or one of another form.
+    """
+    index = (documents or CocoDocuments()).index(split.annotation_file)
+    path, total = split.annotation_file, f"{index.annotation_count:,}"
+    _refuse(
+        index.without_outline,
+        f"{path}: {{count}} of {total} objects have no segmentation ({{first}}), and the config learns masks; add them,"
+        " or train a detector of boxes (retinanet).",
+    )
+    _refuse(
+        index.unsound_outlines,
+        f"{path}: the segmentation of {{count}} of {total} objects ({{first}}) is neither a list of polygons"
+        " [x, y, x, y, x, y ...] nor run lengths of the image's size; export it again.",
+    )
+
+
+"""A text that ends with the end of a number."""
+
+
 def find_bad_images(
     split: CocoSplit,
     progress: Callable[[int, int], None] | None = None,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from fvnet_mm.data.cache import cache_file, file_stamp
 from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoImage, read_coco_document
+from fvnet_mm.data.coco_outline import is_outline
 from fvnet_mm.files import replacing
 
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 1 << 20
 
 
@@ -40,6 +41,7 @@ class CocoIndex:
         categories: the entries of ``categories``.
         annotation_count: number of annotations.
         without_outline: ids of the annotations without a segmentation.
+        unsound_outlines: ids of those whose segmentation cannot be drawn.
         counts: what the annotations' check counted; None before it.
     """
 
@@ -49,6 +51,7 @@ class CocoIndex:
     categories: list[CocoCategoryEntry]
     annotation_count: int
     without_outline: list[int]
+    unsound_outlines: list[int]
     counts: AnnotationCounts | None = None
 
 
@@ -120,6 +123,7 @@ def sha256_of_annotations(path: Path) -> str:
 
 def _index_of(document: CocoDocument) -> CocoIndex:
     keys = CocoImage.__annotations__
+    sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
     return CocoIndex(
         document.path,
         _sha256(document.path),
@@ -127,6 +131,12 @@ def _index_of(document: CocoDocument) -> CocoIndex:
         [{"id": category["id"], "name": category["name"]} for category in document.categories],
         len(document.annotations),
         [annotation["id"] for annotation in document.annotations if not annotation.get("segmentation")],
+        [
+            annotation["id"]
+            for annotation in document.annotations
+            if (outline := annotation.get("segmentation"))
+            and not is_outline(outline, *sizes.get(annotation["image_id"], (0, 0)))
+        ],
     )
 
 

@@ -4,19 +4,24 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
+from pycocotools.mask import encode
 
 from fvnet_mm.data.coco_check import (
     AnnotationCounts,
     BadImage,
     check_annotations,
+    check_outlines,
     find_bad_images,
+    is_outline,
     without_images,
 )
 from fvnet_mm.data.coco_layout import find_coco
+from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
 
 
@@ -190,3 +195,39 @@ def test_spoilt_annotations_end_in_a_sentence_or_load_in_mmdet(
         )
         assert len(dataset) == folder.train.image_count
         assert len(bad) <= folder.train.image_count
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [[0, 0, 8, 0]],
+        [[0, 0, 8, 0, 8]],
+        [[0, 0, 8, 0, 8, float("nan")]],
+        [[0, 0, 8, 0, 8, 1e9]],
+        [0, 0, 8, 0, 8, 6],
+        "outline",
+        {"size": [10**9, 10**9], "counts": []},
+        {"size": [64, 64], "counts": [4097, -1]},
+        {"size": [64, 64], "counts": [4095]},
+        {"size": [64, 64], "counts": "@@"},
+        {"size": [64, 64], "counts": "PP"},
+    ],
+)
+def test_outlines_that_cannot_be_filled(outline: object, tmp_path: Path) -> None:
+    root = write_coco_shapes(tmp_path / "data", 2, 1, (64, 64))
+    split = find_coco(root).train
+    check_outlines(split)
+    document = json.loads(split.annotation_file.read_text())
+    document["annotations"][0]["segmentation"] = outline
+    split.annotation_file.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"the segmentation of 1 of \d+ objects \(\d+\) is neither"):
+        check_outlines(split)
+
+
+@given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20))
+def test_run_lengths_that_pycocotools_writes_are_outlines(data: st.DataObject, height: int, width: int) -> None:
+    pixels = data.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width))
+    text = encode(np.asfortranarray(np.array(pixels, np.uint8).reshape(height, width)))["counts"].decode()
+    assert is_outline({"size": [height, width], "counts": text}, width, height)
+    assert not is_outline({"size": [height, width], "counts": text + "1"}, width, height)
+    assert not is_outline({"size": [height, width + 1], "counts": text}, width + 1, height)

@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import json
+import sys
 import tempfile
 import time
 import traceback
@@ -29,6 +30,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from warm import RETINANET, Child
 
+from fvnet_mm.data.coco_check import check_outlines
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.engine.tasks import Detection, Segmentation
@@ -74,7 +76,10 @@ def drill(strategy: st.SearchStrategy, use: Callable[[object], None], examples: 
             counts["refused in a sentence"] += 1
         except Exception as error:  # a fault, of which others may follow
             lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
-            faults.setdefault((type(error).__name__, *lines), f"{error!s:.300} of {value!r:.3000}")
+            where = (type(error).__name__, *lines)
+            if where not in faults:
+                faults[where] = f"{error!s:.300} of {value!r:.3000}"
+                print(f"fault: {' > '.join(where)}: {error!s:.200}", file=sys.stderr, flush=True)
         else:
             counts["taken"] += 1
 
@@ -104,7 +109,7 @@ def spoilt_json(draw: st.DrawFn, good: object) -> object:
             continue
         match draw(st.sampled_from(["replace", "replace", "replace", "drop", "double", "borrow"])):
             case "replace":
-                parent[key] = draw(ODD_VALUES | st.integers() | st.floats() | st.text(max_size=8))
+                parent[key] = copy.deepcopy(draw(ODD_VALUES | st.integers() | st.floats() | st.text(max_size=8)))
             case "drop":
                 del parent[key]
             case "double" if isinstance(parent, list):
@@ -154,6 +159,7 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
         try:
             source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad=True)
             split = source.folder.train
+            check_outlines(split)
             read_by_libraries(split.annotation_file, split.image_dir, source.folder.classes)
         finally:
             assert files_of(folder, work_dir) | {str(file): 0} == before, "a file outside the work dir has changed"
@@ -180,7 +186,7 @@ def read_by_libraries(file: Path, image_dir: Path, classes: tuple[str, ...]) -> 
 
     pipeline = [
         dict(type="mmcv.LoadImageFromFile"),
-        dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=all_outlined(file)),
+        dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
         dict(type="mmdet.Resize", scale=(64, 64), keep_ratio=True),
         dict(type="mmdet.PackDetInputs"),
     ]
@@ -203,11 +209,6 @@ def read_by_libraries(file: Path, image_dir: Path, classes: tuple[str, ...]) -> 
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-
-
-def all_outlined(file: Path) -> bool:
-    """Whether a config with masks would take the file (see the task's own check)."""
-    return all(entry.get("segmentation") for entry in json.loads(file.read_text())["annotations"])
 
 
 def labels(folder: Path, examples: int) -> Counter[str]:

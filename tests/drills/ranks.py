@@ -78,12 +78,12 @@ class Ranks:
         ]
 
     def wait(self, seconds: float = 1800) -> list[int]:
-        """Exit statuses; as torchrun does, ends the others when one has failed."""
+        """Exit statuses; when one has failed the others have a minute to end, and are then killed."""
         end = time.monotonic() + seconds
+        failed = False
         while [child for child in self.children if child.running()] and time.monotonic() < end:
-            if any(child.status for child in self.children):
-                time.sleep(1)
-                break
+            if not failed and any(child.status for child in self.children):
+                failed, end = True, time.monotonic() + 60
             time.sleep(0.01)
         for child in self.children:
             child.kill()
@@ -124,17 +124,18 @@ def train_in(folder: Path, data: Path, processes: int, images: int, *options: st
 def curves(folder: Path, plot: Path | None = None, largest: int = 4) -> None:
     """The same losses from the same batch, however many processes share it.
 
-    With SyncBN over the processes where all 16 images go through the network at once; with norms that keep their
-    statistics also where gradients are accumulated, since then each pass would have statistics of its own.
+    With SyncBN over the processes where all 16 images go through the network at once. Where gradients are accumulated
+    each pass has statistics of its own, so there it is shown with norms that keep theirs.
     """
     data = write_ade20k_shapes(folder / "data", 32, 2, (64, 64))
-    frozen = ["model.backbone.norm_eval=True", "model.decode_head.norm_cfg.type=GN"]
+    # The learning rate of a step is that of its last pass; a constant one leaves nothing else to differ.
+    frozen = ["param_scheduler.0.power=0.0", "model.backbone.norm_eval=True", "model.decode_head.norm_cfg.type=GN"]
     frozen += ["model.decode_head.norm_cfg.num_groups=4"]
     found: dict[str, dict[str, list[float]]] = {}
     shares = [(count, 16 // count) for count in (1, 2, 4) if count <= largest]
     for norms, options, splits in (
         ("SyncBN", [], shares),
-        ("norms that keep their statistics", frozen, [*shares, (largest, 8 // largest)]),
+        ("norms that keep their statistics", frozen, [(1, 16), (largest, 8 // largest)]),
     ):
         found[norms] = {}
         for processes, images in splits:
@@ -156,7 +157,7 @@ def draw(found: dict[str, dict[str, list[float]]], file: Path) -> None:
     """Loss curves, a panel for each kind of norm."""
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(found), figsize=(10, 3.6), sharey=True)
+    figure, (panels,) = plt.subplots(1, len(found), figsize=(5 * len(found), 3.6), sharey=True, squeeze=False)
     for panel, (norms, of_norms) in zip(panels, found.items(), strict=True):
         for number, (label, curve) in enumerate(of_norms.items()):
             steps = range(1, len(curve) + 1)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from fvnet_mm.data.coco_check import check_annotations, find_bad_images, without_images
-from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.coco_check import check_annotations, check_outlines, find_bad_images, without_images
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, as_split, find_coco
 from fvnet_mm.data.shapes import write_coco_shapes
@@ -103,18 +102,11 @@ class Detection(Task):
         return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
 
     def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
-        """Refuses objects without an outline if a config reads them; mmdet would stumble in the middle of a run."""
+        """Refuses objects without a sound outline if a config reads them; mmdet would stumble in the midst of a run."""
         for split in splits:
             pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
-            if not any(transform.get("with_mask") for transform in pipeline):
-                continue
-            bare = self._documents.index(split.annotation_file).without_outline
-            if bare:
-                raise UserError(
-                    f"{split.annotation_file}: {len(bare)} of {split.annotation_count} objects have no segmentation "
-                    f"({enumerate_offenders(bare)}), and {cfg.config_name} learns masks; add them, or train a detector "
-                    "of boxes (retinanet)."
-                )
+            if any(transform.get("with_mask") for transform in pipeline):
+                check_outlines(split, self._documents)
 
     def use(self, cfg: Config, folder: CocoFolder) -> None:
         self._check_masks(cfg, filter(None, (folder.train, folder.val)))

@@ -46,7 +46,9 @@ def train_parser() -> argparse.ArgumentParser:
         help="mixed precision on a GPU (default bf16)",
     )
     parser.add_argument(
-        "--channels-last", action="store_true", help="keep images and weights in memory pixel by pixel (faster on GPUs)"
+        "--channels-last",
+        action="store_true",
+        help="keep images and weights in memory pixel by pixel, not channel by channel",
     )
     parser.add_argument(
         "--compile", action="store_true", help="compile backbone and neck with torch.compile (minutes at the start)"

@@ -17,10 +17,10 @@ from fvnet_mm.data.coco_check import (
     check_annotations,
     check_outlines,
     find_bad_images,
-    is_outline,
     without_images,
 )
 from fvnet_mm.data.coco_layout import find_coco
+from fvnet_mm.data.coco_outline import is_outline
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
 

@@ -8,9 +8,7 @@ python -m fvnet_mm.list --backbones
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +110,7 @@ def config_table(paths: Iterable[Path]) -> Table:
     from rich.progress import track
 
     from fvnet_mm.engine.config_file import read_config
+    from fvnet_mm.engine.quiet import without_remarks
 
     counted: dict[str, ModelComplexity] = {}  # schedules share their models
     sections: dict[int, list[tuple[str, ...]]] = {}
@@ -121,7 +120,7 @@ def config_table(paths: Iterable[Path]) -> Table:
         if not isinstance(cfg.get("model"), dict):
             raise UserError(f"{path} has no model; --configs DIR takes a folder of configs like this repository's.")
         rows = sections.setdefault(_framework(path.stem), [])
-        with _no_remarks():
+        with without_remarks():
             rows.append(_row(path.stem, cfg, counted))
     return Table(COLUMNS, tuple(tuple(rows) for _, rows in sorted(sections.items())))
 
@@ -141,22 +140,6 @@ def backbone_table(paths: Iterable[Path]) -> Table:
         kind = f"{trunk.backbone.type}, {kind}" if kind else trunk.backbone.type
         rows.append((path.stem, kind, ", ".join(map(str, trunk.channels)), _weights(trunk.weights)))
     return Table(BACKBONE_COLUMNS, (tuple(rows),))
-
-
-@contextmanager
-def _no_remarks() -> Iterator[None]:
-    """Keeps what models say of themselves when they are built away from the table."""
-    from mmengine.logging import MMLogger
-
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel("WARNING")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _framework(name: str) -> int:

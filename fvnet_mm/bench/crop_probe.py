@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from torch import nn
 from torch.nn import functional as F
 
-from fvnet_mm.data.coco_document import CocoDocuments
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.files import replacing
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch import nn
 
 import fvnet_mm.backbones  # noqa: F401  (registers FVNet, TimmBackbone and EfficientFormer)
-from fvnet_mm.engine.config_file import read_config, sync_batch_norm_off
+from fvnet_mm.engine.config_file import read_config, replace_sync_batch_norm
+from fvnet_mm.engine.quiet import without_remarks
 from fvnet_mm.engine.run_facts import describe_backbone
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.trunk import describe, plug_backbone
@@ -82,13 +80,13 @@ def build_subject(subject: Subject) -> nn.Module:
     Raises:
         UserError: It cannot be built.
     """
-    with _quietly(), torch.random.fork_rng(devices=[]):
+    with without_remarks(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         cfg = _config(subject.config, subject.trunk)
         model = cfg.model if subject.whole else cfg.model.backbone
         remove_pretrained(model)
         model.pop("teacher", None)
-        sync_batch_norm_off(model)
+        replace_sync_batch_norm(model, "BN")
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             module = build_model(model)
             module.init_weights()
@@ -112,17 +110,3 @@ def _config(path: Path | None, trunk: str | None) -> Config:
     if trunk is not None:
         plug_backbone(cfg, trunk)
     return cfg
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps what models say of themselves when they are built away from the table."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel("WARNING")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

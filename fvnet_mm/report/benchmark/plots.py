@@ -11,14 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fvnet_mm.files import replacing
 from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement
 from fvnet_mm.report.benchmark.tables import TITLES
+from fvnet_mm.report.figure_files import save_figure
 from fvnet_mm.report.palette import BLUE, COLOURS, INK, QUIET
 
-_SUFFIXES = (".svg", ".png")
 _SETTINGS = {"svg.hashsalt": "fvnet_mm", "font.size": 9, "axes.linewidth": 0.8}
-_METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 _LINE_WIDTH = 110  # characters of the conditions on a line below a plot
 _STYLES = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS[:-1] if colour != "#F0E442"]
 
@@ -36,13 +34,13 @@ def draw_benchmark(record: BenchmarkRecord, folder: Path) -> list[Path]:
     with matplotlib.rc_context(_SETTINGS):
         compared = [case for case in record.cases if len([e for e in record.of_case(case) if e.ratio]) > 1]
         if compared:
-            written += _save(_ratios(record, compared), folder / "ratios")
+            written += save_figure(_ratios(record, compared), folder / "ratios")
         if len({case.size for case in record.cases}) > 1:
             sizes = _sweep(record, "image", lambda case: case.size[0] * case.size[1], _size, _batch)
-            written += _save(sizes, folder / "sizes")
+            written += save_figure(sizes, folder / "sizes")
         if len({case.batch for case in record.cases}) > 1:
             batches = _sweep(record, "images in a batch", lambda case: case.batch, lambda case: str(case.batch), _size)
-            written += _save(batches, folder / "batches")
+            written += save_figure(batches, folder / "batches")
     return written
 
 
@@ -134,13 +132,3 @@ def _frame(axes: Axes, title: str, x: str, y: str) -> None:
     axes.grid(color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    written = []
-    for suffix in _SUFFIXES:
-        target = path.with_name(path.name + suffix)
-        with replacing(target) as temporary:
-            figure.savefig(temporary, format=suffix[1:], metadata=_METADATA[suffix])
-        written.append(target)
-    return written

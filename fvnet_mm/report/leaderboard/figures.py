@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from fvnet_mm.files import replacing
+from fvnet_mm.report.figure_files import save_figure
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
 from fvnet_mm.report.leaderboard.pareto import (
     LATENCY,
@@ -30,14 +30,12 @@ from fvnet_mm.report.leaderboard.pareto import (
 from fvnet_mm.report.leaderboard.ranking import is_ranked
 from fvnet_mm.report.palette import BLUE, INK, ORANGE, QUIET
 
-_SUFFIXES = (".svg", ".png")
 _MOST_CLASSES = 40
 _LONGEST_NAME = 80
 _LOG_FROM = 30  # ratio of the highest cost to the lowest
 
 # What two runs on one machine must write alike: identifiers in the SVG come from a salt, and no file is dated.
 _SETTINGS = {"svg.hashsalt": "fvnet_mm", "font.size": 9, "axes.linewidth": 0.8}
-_METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def draw_figures(leaderboard: Leaderboard, folder: Path) -> list[Path]:
@@ -56,10 +54,10 @@ def draw_figures(leaderboard: Leaderboard, folder: Path) -> list[Path]:
                 drawn = chart(table, cost, table.main_metric)
                 if drawn.measured:
                     path = folder / f"{name}-{cost.key.removesuffix('-trunk')}"
-                    written += _save(_draw_chart(drawn, cost, table), path)
+                    written += save_figure(_draw_chart(drawn, cost, table), path)
             best = [row for row in table.rows if any(row.per_class.values()) and is_ranked(row, table.main_metric)][:2]
             if best:
-                written += _save(_draw_classes(best, table.title), folder / f"{name}-classes")
+                written += save_figure(_draw_classes(best, table.title), folder / f"{name}-classes")
     return written
 
 
@@ -233,13 +231,3 @@ def _lay_out(figure: Figure) -> None:
     """Gives everything its place once: names are placed by it, and each file would lay out anew, which takes long."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    written = []
-    for suffix in _SUFFIXES:
-        target = path.with_name(path.name + suffix)
-        with replacing(target) as temporary:
-            figure.savefig(temporary, format=suffix[1:], metadata=_METADATA[suffix])
-        written.append(target)
-    return written

@@ -8,6 +8,7 @@ from fvnet_mm.engine.distillation import DistilledImageClassifier, DistilledLine
 from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
 from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
+from fvnet_mm.engine.iteration_loop import NumberedBatches, ResumableIterLoop
 from fvnet_mm.engine.prediction_metric import SavedPredictions
 from fvnet_mm.engine.resident import ResidentDataset, hand_on
 from fvnet_mm.engine.runner import SuiteRunner
@@ -23,12 +24,14 @@ __all__ = [
     "EvaluationHistoryHook",
     "FullCocoMetric",
     "IndexedCocoDataset",
+    "NumberedBatches",
     "PretrainedWeights",
     "ProcessSyncBN",
     "ProgressHook",
     "ReproducibleEpochHook",
     "ResidentDataset",
     "ResumableEpochLoop",
+    "ResumableIterLoop",
     "RunCheckpointHook",
     "SavedPredictions",
     "StepEMAHook",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from fvnet_mm.bench.complexity import count_forward, count_parameters
@@ -91,9 +91,9 @@ def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelCompl
     with DefaultScope.overwrite_default_scope(model.get("default_scope")):
         try:
             with torch.device("meta"):
-                return _count(build_model(model.model), shape)
-        except (RuntimeError, UserError):
-            # A part that looks at values when it is built or run; a mistake in the config shows again.
+                built = MODELS.build(model.model)
+            return _count(built, shape)
+        except Exception:  # a part that looks at values when it is built or run; a mistake in the config shows again
             return _count(build_model(model.model), shape)
 
 

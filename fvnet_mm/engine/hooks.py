@@ -3,7 +3,6 @@
 import atexit
 import logging
 import random
-import signal
 import sys
 from dataclasses import dataclass
 
@@ -27,6 +26,8 @@ from rich.progress import (
 )
 from torch.utils.data import get_worker_info
 
+from fvnet_mm.engine.workers import heed_own_process_alone
+
 
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
@@ -38,13 +39,11 @@ def _seed_everything(seed: int) -> None:
 def seed_worker(worker_id: int) -> None:
     """Seeds a data loader's worker from the seed that torch drew for it (``torch.initial_seed()``).
 
-    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops. It also makes the
-    worker ignore the signals that ask a run to stop, which launchers send to all processes alike: the process that it
-    works for ends it when the step is done.
+    mmengine's own gives a worker the same seed in every epoch, and with it the same flips and crops. The worker is also
+    kept from heeding the signals that ask a run to stop.
     """
     if get_worker_info() is not None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
+        heed_own_process_alone()
     _seed_everything(torch.initial_seed() % 2**32)
 
 

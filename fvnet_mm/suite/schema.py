@@ -24,7 +24,19 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=150)]
 """A folder's name, which cannot lead out of the suite's work dir."""
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+_LONGEST = 255
+"""Bytes of a file's name on any file system in use."""
+
+
+def _path(path: str | Path) -> str | Path:
+    """A name or path that the system can look for."""
+    if any(len(part.encode(errors="surrogateescape")) > _LONGEST for part in str(path).split("/")):
+        raise ValueError(f"has a part of more than {_LONGEST} bytes, which no file has")
+    return path
+
+
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_path)]
+File = Annotated[Path, AfterValidator(_path)]
 
 
 class _Part(BaseModel):
@@ -95,7 +107,7 @@ class Run(Settings):
         seeds: Of everything random.
     """
 
-    config: Path
+    config: File
     name: Name | None = None
     backbone: Text | None = None
     data: Text = OWN
@@ -120,7 +132,7 @@ class SuiteFile(Settings):
     """
 
     name: Name | None = None
-    work_dir: Path | None = None
+    work_dir: File | None = None
     backbones: tuple[Text, ...] = ()
     frameworks: tuple[Text, ...] = ()
     data: Annotated[tuple[Text, ...], Field(min_length=1)] = (OWN,)

@@ -3,9 +3,9 @@
 python tests/drills/fuzz.py [annotations] [labels] [records] [--examples 10000]
 
 Hypothesis spoils a good file: entries of its JSON are replaced, doubled or dropped, or bytes altered, cut out, put in.
-The suite then does with it what a run would do. Whatever is raised must be a UserError; nothing may take longer than
-ten seconds; no file may be made or changed outside the work dir. What the checks of annotations let pass is read by
-mmdet's data set with boxes and masks, and evaluated by pycocotools.
+The suite then does with it what a run would do, with --skip-bad-images or without. Whatever is raised must be a
+UserError; nothing may take longer than ten seconds; no file may be made or changed outside the work dir. What the
+checks of annotations let pass is read by mmdet's data set with boxes and masks, and evaluated by pycocotools.
 """
 
 import argparse
@@ -152,12 +152,13 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
     good = json.loads(file.read_text())
     before = files_of(folder, work_dir) | {str(file): 0}
 
-    def use(content: object) -> None:
+    def use(drawn: tuple[object, bool]) -> None:
+        content, skip_bad = drawn
         text = content if isinstance(content, bytes) else json.dumps(content).encode(errors="surrogatepass")
         file.write_bytes(text)
         task = Detection()
         try:
-            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad=True)
+            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad)
             split = source.folder.train
             check_outlines(split)
             read_by_libraries(split.annotation_file, split.image_dir, source.folder.classes)
@@ -165,7 +166,7 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
             assert files_of(folder, work_dir) | {str(file): 0} == before, "a file outside the work dir has changed"
 
     strategy = spoilt_json(good) | spoilt_json(good) | spoilt_bytes(file.read_bytes())
-    return drill(strategy, use, examples)
+    return drill(st.tuples(strategy, st.booleans()), use, examples)
 
 
 def simplify(files: list[Path]) -> None:
@@ -218,21 +219,22 @@ def labels(folder: Path, examples: int) -> Counter[str]:
     good = file.read_bytes()
     before = files_of(folder, work_dir) | {str(file): 0}
 
-    def use(content: bytes | Image.Image) -> None:
+    def use(drawn: tuple[bytes | Image.Image, bool]) -> None:
+        content, skip_bad = drawn
         if isinstance(content, bytes):
             file.write_bytes(content)
         else:
             content.save(file)
         task = Segmentation()
         try:
-            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad=True)
+            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad)
             for name in source.folder.train.label_names:
                 with Image.open(source.folder.train.label_dir / name) as image:
                     assert np.asarray(image).ndim == 2
         finally:
             assert files_of(folder, work_dir) | {str(file): 0} == before, "a file outside the work dir has changed"
 
-    return drill(spoilt_bytes(good) | other_images(), use, examples)
+    return drill(st.tuples(spoilt_bytes(good) | other_images(), st.booleans()), use, examples)
 
 
 @st.composite

@@ -63,6 +63,8 @@ runs:
             "does not exist; the closest is retinanet_fvnet_s_coco",
         ),
         ("runs: [{config: configs/fvnet_s_in1k.py, name: ../up}]", "runs.0.name: String should match"),
+        (GRID + f"data: [{'x' * 300}]", "data.0: has a part of more than 255 bytes"),
+        ("runs: [{config: " + "x" * 300 + "}]", "runs.0.config: has a part of more than 255 bytes"),
         ("{}", "nothing to train"),
         ("", "is no suite"),
         ("[1, 2]", "is no suite"),

@@ -35,7 +35,7 @@ from fvnet_mm.report.statistics.resampling import Values, mean_of_defined
 _RECALLS = 101
 
 # Runs times resamples at once, and the fewest resamples: arrays stay in a core's cache, and rows are long enough.
-_NUMBERS = 2**19
+_NUMBERS = 2**20
 _FEWEST_COLUMNS = 64
 
 
@@ -159,6 +159,7 @@ class _Curves:
         if len(self._copied_images):
             times = np.concatenate([times, times[self._copied_images] > self._copy_numbers[:, None]])
         seen = self._seen @ times
+        seen[0] += np.spacing(1)  # lost in any sum but 0, by which nothing can be divided
         _accumulate(np.add, seen)
         result = np.zeros((len(self._runs), len(objects)))
         for number, (rows, hits, also) in enumerate(self._runs):
@@ -195,13 +196,12 @@ def _interpolated(found: np.ndarray, seen: np.ndarray, objects: np.ndarray) -> n
 
     Args:
         found: (runs, B) true positives up to the end of each run. Overwritten.
-        seen: (runs, B) detections up to there. Overwritten.
+        seen: (runs, B) detections up to there, nowhere 0. Overwritten.
         objects: (B,), at least 1.
 
     Returns:
         (B,) AP.
     """
-    seen += np.spacing(1)
     envelope = np.divide(found, seen, out=seen)
     _accumulate(np.maximum, envelope[::-1])
     recall = np.divide(found, objects, out=found)

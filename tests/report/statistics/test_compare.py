@@ -127,10 +127,10 @@ def test_json(make_run):
 def test_progress(make_run):
     told = []
     run = make_run("coco_boxes")
-    compared([run], [run], resamples=600, progress=lambda *state: told.append(state))
+    compared([run], [run], resamples=2000, progress=lambda *state: told.append(state))
     reading = f"reading {run.folder / 'coco_boxes.json'}"
     classes = [(reading, number, 3) for number in (1, 2, 3)]
-    assert told == [*classes, *classes, ("resampling", 512, 600), ("resampling", 600, 600)]
+    assert told == [*classes, *classes, ("resampling", 1250, 2000), ("resampling", 2000, 2000)]
 
 
 def test_ground_truth_elsewhere(make_run, tmp_path: Path):

@@ -33,7 +33,7 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 
 PAGE = Path(__file__).with_name("ablation.md")
 IMAGE = (1, 3, 224, 224)
-BASE = "s"
+BASE = "t"
 FTFU = {"type": "FTFU"}
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""

@@ -94,8 +94,23 @@ SMALL_LOADERS = [
 ]
 
 
+# A RetinaNet whose neck and heads are no larger than what is tested takes.
+SMALL_HEADS = [
+    "model.neck.out_channels=32",
+    "model.bbox_head.in_channels=32",
+    "model.bbox_head.feat_channels=32",
+    "model.bbox_head.stacked_convs=1",
+]
+
+
 @pytest.fixture
-def small_run() -> list[str]:
+def small_run(small_coco_run: list[str]) -> list[str]:
+    """Overrides that make a run of a RetinaNet config small: those of any COCO config, and small heads."""
+    return [*small_coco_run, *SMALL_HEADS]
+
+
+@pytest.fixture
+def small_coco_run() -> list[str]:
     """Overrides that make a run of a COCO config small: 64-pixel images, two epochs of four steps, one worker."""
     return [
         "--cfg-options",

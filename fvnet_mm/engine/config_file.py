@@ -12,6 +12,26 @@ from mmengine.config import Config, ConfigDict, DictAction
 from fvnet_mm.errors import UserError
 
 
+class FormattedConfig(Config):
+    """A config that is brought into form once, however often its text is asked for.
+
+    mmengine's runner asks at its start, for the log, for its visualizers, and for every checkpoint, and every time yapf
+    takes as long as some iterations.
+    """
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python."""
+        content = repr(self.to_dict())
+        if content not in _texts:
+            _texts.clear()
+            _texts[content] = super().pretty_text
+        return _texts[content]
+
+
+_texts: dict[str, str] = {}  # the latest one, by what the config holds; a runner has a copy of the config
+
+
 def read_config(path: Path, what: str) -> Config:
     """Reads a config file.
 
@@ -22,9 +42,12 @@ def read_config(path: Path, what: str) -> Config:
         raise UserError(f"{what} file {path} does not exist; `python -m fvnet_mm.list` shows those of the suite.")
     try:
         with _bases_found_at_once():
-            return Config.fromfile(path)
+            cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program of its user's
         raise UserError(f"{what} file {path} cannot be read: {type(error).__name__}: {error}") from error
+    formatted = FormattedConfig.__new__(FormattedConfig)
+    formatted.__setstate__(cfg.__getstate__())
+    return formatted
 
 
 @contextmanager

@@ -125,10 +125,10 @@ def test_labels_outside_the_classes(
 
 
 def test_instance_segmentation(
-    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tiny_coco: Path, small_coco_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIGS / "mask_rcnn_fvnet_t_coco.py"
-    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", *small_run, "train_cfg.max_epochs=1"]
+    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", *small_coco_run, "train_cfg.max_epochs=1"]
     words += ["model.test_cfg.rpn.max_per_img=20", "model.train_cfg.rpn_proposal.max_per_img=20"]
     assert run("train", config, *words) == 0
     assert "mask AP" in capsys.readouterr().out

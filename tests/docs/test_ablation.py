@@ -57,8 +57,8 @@ def test_page_has_the_costs_of_the_code(monkeypatch):
 
 def test_results_come_from_records(ablation, tmp_path):
     for seed, value in enumerate((30.0, 31.0, 32.0)):
-        record(tmp_path / f"ftfu{seed}", seed, value, arch="s", out_indices=[0, 1, 2, 3])
-        record(tmp_path / f"gated{seed}", seed, value - 10, arch="s", unit={"type": "GatedUnit"}, tau=[1, 16])
+        record(tmp_path / f"ftfu{seed}", seed, value, arch=ablation.BASE, out_indices=[0, 1, 2, 3])
+        record(tmp_path / f"gated{seed}", seed, value - 10, arch=ablation.BASE, unit={"type": "GatedUnit"}, tau=[1, 16])
     text = ablation.page(ablation.read_runs([tmp_path]))
     assert "## mIoU of semantic_fpn on unknown data, 300 steps" in text
     # s = 1, t(0.975, 2) = 4.303 and t(0.975, 4) = 2.776
@@ -68,7 +68,7 @@ def test_results_come_from_records(ablation, tmp_path):
 
 
 def test_rows_match_however_a_config_says_it(ablation):
-    arch = FVNet.get_arch("s")
+    arch = FVNet.get_arch(ablation.BASE)
     as_lists = {"channels": list(arch.channels), "depths": list(arch.depths)}
     spelt = {"arch": as_lists, "unit": [{"type": "FTFU"}, {}], "tau": [1, 16]}
     assert ablation.settings_of(spelt) == ablation.settings_of({})
@@ -76,6 +76,6 @@ def test_rows_match_however_a_config_says_it(ablation):
 
 def test_two_runs_of_one_seed(ablation, tmp_path):
     for name in ("a", "b"):
-        record(tmp_path / name, 0, 30.0, arch="s")
+        record(tmp_path / name, 0, 30.0, arch=ablation.BASE)
     with pytest.raises(ablation.UserError, match="a second run with seed 0 of the same settings"):
         ablation.read_runs([tmp_path])

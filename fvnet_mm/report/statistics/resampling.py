@@ -15,7 +15,8 @@ CONFIDENCE = 0.95
 """Of every interval."""
 
 _UNDEFINED = 0.01  # share of resamples without a value above which there is no interval
-_BLOCK = 1250  # resamples at once: enough to spread numpy's cost of a call, and 10,000 shared evenly
+BLOCK = 1250
+"""Resamples at once: enough to spread numpy's cost of a call, and 10,000 shared evenly."""
 _WORTH_PROCESSES = 5_000_000  # draws of an image; starting processes takes as long as some millions
 
 Progress = Callable[[int, int], None]
@@ -43,11 +44,11 @@ class Resamples:
     @property
     def blocks(self) -> int:
         """Number of blocks."""
-        return -(-self.count // _BLOCK)
+        return -(-self.count // BLOCK)
 
     def block(self, index: int) -> np.ndarray:
         """Return how often each image (row) is in each resample (column) of a block: whole float64 numbers."""
-        size = min(_BLOCK, self.count - index * _BLOCK)
+        size = min(BLOCK, self.count - index * BLOCK)
         drawn = np.random.default_rng([self.seed, index]).integers(self.images, size=(size, self.images))
         drawn += self.images * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * self.images).reshape(size, self.images)
@@ -155,7 +156,7 @@ def _collect(
         for block in pool.map(differences, range(resamples.blocks)):
             blocks.append(block)
             if progress is not None:
-                progress(min(len(blocks) * _BLOCK, resamples.count), resamples.count)
+                progress(min(len(blocks) * BLOCK, resamples.count), resamples.count)
     metrics = {name: np.concatenate([block.metrics[name] for block in blocks]) for name in blocks[0].metrics}
     return Values(metrics, np.concatenate([block.per_class for block in blocks], axis=1))
 

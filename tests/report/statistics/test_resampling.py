@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fvnet_mm.report.statistics import resampling
 from fvnet_mm.report.statistics.accuracy_bootstrap import AccuracyEvaluation
 from fvnet_mm.report.statistics.resampling import (
+    BLOCK,
     Resamples,
     Values,
     evaluate_once,
@@ -29,35 +30,35 @@ class Means:
 
 
 def test_blocks():
-    resamples = Resamples(images=30, count=1200, seed=4)
+    resamples = Resamples(images=30, count=3000, seed=4)
     blocks = [resamples.block(index) for index in range(resamples.blocks)]
     assert len(blocks) == 3
     times = np.concatenate(blocks, axis=1)
-    assert times.shape == (30, 1200)
+    assert times.shape == (30, 3000)
     assert (times.sum(axis=0) == 30).all()
     assert resamples.most_copies == times.max()
     np.testing.assert_array_equal(resamples.block(1), blocks[1])
     assert (blocks[0] != blocks[1]).any()
-    assert (Resamples(30, 1200, seed=5).block(0) != blocks[0]).any()
-    # Each image is drawn as often as any other: 1,200 times, with a binomial deviation of 34.
-    assert np.abs(times.sum(axis=1) - 1200).max() < 4.5 * 34
+    assert (Resamples(30, 3000, seed=5).block(0) != blocks[0]).any()
+    # Each image is drawn as often as any other: 3,000 times, with a binomial deviation of 54.
+    assert np.abs(times.sum(axis=1) - 3000).max() < 4.5 * 54
 
 
 def test_differences_are_those_of_each_resample():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 3, 20))
-    resamples = Resamples(20, 700, seed=1)
+    resamples = Resamples(20, 2000, seed=1)
     told = []
     values = paired_bootstrap(
         [Means(first)], [Means(second)], resamples, progress=lambda done, total: told.append((done, total))
     )
-    for number in (0, 511, 512, 699):
-        times = resamples.block(number // 512)[:, number % 512].astype(int)
+    for number in (0, BLOCK - 1, BLOCK, 1999):
+        times = resamples.block(number // BLOCK)[:, number % BLOCK].astype(int)
         drawn = np.repeat(np.arange(20), times)
         expected = second[:, drawn].mean(axis=1) - first[:, drawn].mean(axis=1)
         np.testing.assert_allclose(values.per_class[:, number], expected, atol=1e-14)
         assert values.metrics["mean"][number] == pytest.approx(expected[0], abs=1e-14)
-    assert told == [(512, 700), (700, 700)]
+    assert told == [(BLOCK, 2000), (2000, 2000)]
 
 
 @pytest.mark.parametrize("worth_processes", [0, 10**9])

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -207,7 +208,9 @@ def configs(folder: Path, data: Path | None, iterations: int, pure: bool) -> tup
     if pure:
         cfg.custom_imports.imports = ["fvnet_mm.backbones"]
         cfg.custom_hooks = []
-        del cfg.train_dataloader.worker_init_fn, cfg.default_hooks.checkpoint.backend_args
+        cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1)
+        cfg.train_cfg.type = "EpochBasedTrainLoop"
+        del cfg.train_dataloader.worker_init_fn
     cfg.dump(folder / "stock.py")
     return folder / "stock.py", folder / "suite.py"
 
@@ -226,7 +229,8 @@ def processor_seconds(process: int) -> float:
 
 
 def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[list[float], list[dict]]:
-    """Starts a training; processor seconds up to each of its first log lines, and the lines. Ends it then."""
+    """Starts a training anew; processor seconds up to each of its first log lines, and the lines. Ends it then."""
+    shutil.rmtree(work_dir, ignore_errors=True)
     before = set(work_dir.glob("*/vis_data/scalars.json"))
     seconds: list[float] = []
     with tempfile.TemporaryFile() as output:
@@ -255,12 +259,13 @@ def measure_startup(rounds: int, data: Path) -> dict[str, dict]:
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # so that the first time is the first
         stock, suite = configs(folder, data, 1, pure=True)
         (folder / "cache").rename(folder / "left")
-        train = ["tools/train.py", str(suite), "--work-dir", str(folder / "suite")]
+        work = folder / "suite_run"
+        train = ["tools/train.py", str(suite), "--work-dir", str(work)]
         run = {
             "stock": lambda: until_logged(["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock", 1)[0][
                 0
             ],
-            "suite": lambda: until_logged(train, folder / "suite", 1)[0][0],
+            "suite": lambda: until_logged(train, work, 1)[0][0],
         }
         cold = interleaved(run, 1)
         warm = interleaved(run, rounds)
@@ -275,15 +280,17 @@ def measure_training(rounds: int) -> dict[str, dict]:
         folder = Path(name)
         stock, suite = configs(folder, None, 8, pure=False)
 
-        def run(kind: str, command: list[str]) -> float:
-            seconds, lines = until_logged(command, folder / kind, 3)
+        work = folder / "suite_run"
+
+        def run(kind: str, command: list[str], work_dir: Path) -> float:
+            seconds, lines = until_logged(command, work_dir, 3)
             curves[kind] = [line["loss"] for line in lines]
             return (seconds[-1] - seconds[0]) / (lines[-1]["iter"] - lines[0]["iter"])
 
         times = interleaved(
             {
-                "stock": lambda: run("stock", ["-W", "ignore", "docs/stock_train.py", str(stock)]),
-                "suite": lambda: run("suite", ["tools/train.py", str(suite), "--work-dir", str(folder / "suite")]),
+                "stock": lambda: run("stock", ["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock"),
+                "suite": lambda: run("suite", ["tools/train.py", str(suite), "--work-dir", str(work)], work),
             },
             rounds,
         )
@@ -324,6 +331,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder in COCO's layout for startup, as large as COCO's")
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
+    if arguments.part == "startup" and arguments.data is None:
+        parser.error("startup takes --data DIR, a folder in COCO's layout")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     match arguments.part:
         case "evaluation":

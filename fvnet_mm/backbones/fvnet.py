@@ -69,7 +69,7 @@ class FVNet(BaseModule):
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
         "t": FVNetArch(channels=(32, 64, 160, 320), depths=(2, 2, 9, 3)),
         "s": FVNetArch(channels=(64, 128, 224, 448), depths=(1, 2, 9, 3)),
-        "m": FVNetArch(channels=(64, 128, 288, 512), depths=(2, 2, 11, 3)),
+        "m": FVNetArch(channels=(48, 96, 272, 544), depths=(1, 2, 8, 3)),
         "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),
     }
 

@@ -231,3 +231,12 @@ def test_run_lengths_that_pycocotools_writes_are_outlines(data: st.DataObject, h
     assert is_outline({"size": [height, width], "counts": text}, width, height)
     assert not is_outline({"size": [height, width], "counts": text + "1"}, width, height)
     assert not is_outline({"size": [height, width + 1], "counts": text}, width + 1, height)
+
+
+@given(st.lists(st.integers(-999_999, 999_999) | st.floats(-999_999, 999_999), min_size=6, max_size=12), st.data())
+def test_polygons_are_outlines_unless_a_number_is_none(polygon: list[float], data: st.DataObject) -> None:
+    polygon = polygon[: len(polygon) // 2 * 2]
+    assert is_outline([polygon], 8, 8)
+    odd = data.draw(st.sampled_from([float("nan"), float("inf"), -float("inf"), 10**400, 1e6, True, "1", None, []]))
+    polygon[data.draw(st.integers(0, len(polygon) - 1))] = odd
+    assert not is_outline([polygon], 8, 8)

@@ -1,8 +1,8 @@
 """The page of FVNet's ablations: what each variant costs, counted from the code, and scores, read from run records.
 
-python docs/ablation.py                             prints it
+python docs/ablation.py                             prints it, with the results of the trainings in results/ablation
 python docs/ablation.py --write                     writes docs/ablation.md
-python docs/ablation.py --write --records DIR ...   with the results of the finished trainings in these folders
+python docs/ablation.py --records DIR ...           with the results of the finished trainings in these folders
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, find_records, read_record
 from fvnet_mm.report.leaderboard.names import MAIN_METRICS
-from fvnet_mm.report.statistics.resampling import CONFIDENCE
-from fvnet_mm.report.statistics.seeds import decide, welch
+from fvnet_mm.report.statistics.resampling import CONFIDENCE, Interval
+from fvnet_mm.report.statistics.seeds import decide
 
 PAGE = Path(__file__).with_name("ablation.md")
+RECORDS = PAGE.parents[1] / "results" / "ablation"
 IMAGE = (1, 3, 224, 224)
 BASE = "t"
 FTFU = {"type": "FTFU"}
@@ -40,11 +41,12 @@ NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp"
 
 INTRODUCTION = f"""# Ablation
 
-<!-- Written by `python docs/ablation.py --write [--records DIR ...]`. -->
+<!-- Written by `python docs/ablation.py --write`. -->
 
 What each choice in FVNet is worth: FVNet-{BASE.upper()} with one thing changed. Parameters and MACs are the trunk's, at
 {IMAGE[2]}x{IMAGE[3]}; element-wise work is not counted. Accuracies are means over seeds in percent, with Student's 95 %
-interval; the difference to FTFU has Welch's. Runs of one table share their protocol and data.
+interval; differences to FTFU are taken seed by seed. Runs of one table share their protocol and data; their records are
+in `results/ablation`, each with the command that made it.
 
 The settings of a row are arguments of `FVNet`. In a config they go under `model.backbone`, on the command line under
 `--cfg-options`, as in `model.backbone.unit.type=GatedUnit`. The units are in
@@ -164,22 +166,33 @@ def cost(arguments: Mapping[str, object]) -> tuple[str, str]:
 
 
 def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
-    """Cells of a row: number of seeds, mean with its interval, difference to the first row with its interval."""
+    """Cells of a row: number of seeds, mean with its interval, difference to the first row with its interval.
+
+    Runs of one seed read the same images in the same order, augmented alike, and share most initial weights. So rows
+    are compared seed by seed (Student's paired test), which takes out what all runs of a seed have in common.
+    """
     if not runs:
         return "0", "not run", ""
-    values, first = [run.value for run in runs], [run.value for run in base]
-    mean = f"{np.mean(values):.2f}"
-    if len(values) > 1:
-        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-        mean += f" ± {quantile * np.std(values, ddof=1) / math.sqrt(len(values)):.2f}"
-    if not first or runs is base:
-        return str(len(values)), mean, ""
-    test = welch(first, values)
-    difference = f"{test.difference:+.2f}"
-    if test.interval is not None:
-        verdict = decide(test.interval)
-        difference += f" [{test.interval.low:+.2f}, {test.interval.high:+.2f}], {verdict}"
-    return str(len(values)), mean, difference
+    mean, reach = _with_reach([run.value for run in runs])
+    cell = f"{mean:.2f}" + (f" ± {reach:.2f}" if reach is not None else "")
+    of_base = {run.seed: run.value for run in base}
+    differences = [run.value - of_base[run.seed] for run in runs if run.seed in of_base]
+    if not differences or runs is base:
+        return str(len(runs)), cell, ""
+    mean, reach = _with_reach(differences)
+    difference = f"{mean:+.2f}"
+    if reach is not None:
+        interval = Interval(mean - reach, mean + reach)
+        difference += f" [{interval.low:+.2f}, {interval.high:+.2f}], {decide(interval)}"
+    return str(len(runs)), cell, difference
+
+
+def _with_reach(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and how far its interval goes to a side; None of a single value."""
+    if len(values) == 1:
+        return values[0], None
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return float(np.mean(values)), float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
@@ -206,7 +219,7 @@ def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The page of FVNet's ablations, from code and run records.")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--records", nargs="+", type=Path, default=[], metavar="DIR", help="folders with run records")
+    parser.add_argument("--records", nargs="+", type=Path, default=[RECORDS], metavar="DIR", help="of run records")
     arguments = parser.parse_args()
     try:
         text = page(read_runs(arguments.records))

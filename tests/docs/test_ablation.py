@@ -58,13 +58,31 @@ def test_page_has_the_costs_of_the_code(monkeypatch):
 def test_results_come_from_records(ablation, tmp_path):
     for seed, value in enumerate((30.0, 31.0, 32.0)):
         record(tmp_path / f"ftfu{seed}", seed, value, arch=ablation.BASE, out_indices=[0, 1, 2, 3])
-        record(tmp_path / f"gated{seed}", seed, value - 10, arch=ablation.BASE, unit={"type": "GatedUnit"}, tau=[1, 16])
+        record(
+            tmp_path / f"gated{seed}",
+            seed,
+            value - (10, 11, 12)[seed],
+            arch=ablation.BASE,
+            unit={"type": "GatedUnit"},
+            tau=[1, 16],
+        )
     text = ablation.page(ablation.read_runs([tmp_path]))
     assert "## mIoU of semantic_fpn on unknown data, 300 steps" in text
-    # s = 1, t(0.975, 2) = 4.303 and t(0.975, 4) = 2.776
+    # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
     assert "| FTFU | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
-    assert "| gate of a GRU | 1.00 | 0.100 | 3 | 21.00 ± 2.48 | -10.00 [-12.27, -7.73], lower |" in text
+    assert "| gate of a GRU | 1.00 | 0.100 | 3 | 20.00 ± 0.00 | -11.00 [-13.48, -8.52], lower |" in text
     assert re.search(r"\| x \+ SiLU\(v\) \| .* \| 0 \| not run \|", text)
+
+
+def test_page_has_the_results_of_the_records(ablation):
+    text = PAGE.read_text(encoding="utf-8")
+    for title, runs in ablation.read_runs([ablation.RECORDS]).items():
+        assert f"## {title}\n" in text
+        rows = {row.name: runs.get(ablation.settings_of(row.arguments), ()) for row in ablation.variants()}
+        for name, own in rows.items():
+            assert re.search(
+                rf"\| {re.escape(name)} \|.*\| {re.escape(' | '.join(ablation.result(own, rows['FTFU'])))} \|", text
+            )
 
 
 def test_rows_match_however_a_config_says_it(ablation):

@@ -58,8 +58,8 @@ One small setting has been run: 101 street scenes of CamVid (68 for training, 33
 pixels, 200 steps of 8 images from random weights, Semantic FPN with 64 channels. No loss was without a finite value in
 24 runs.
 
-- **No unit is better or worse than FTFU by more than the noise** of three seeds. Two plain depthwise convolutions, at the
-  same cost, are level with it or up to 1.1 mIoU better; what the paper claims for its unit is not seen here.
+- **No unit is better or worse than FTFU by more than the noise** of three seeds. Two plain depthwise convolutions, at
+  the same cost, are level with it or up to 1.1 mIoU better; what the paper claims for its unit is not seen here.
 - **The leak adds nothing here**: without it the mean differs by 0.02, at most 0.30. **Nor does learning the time
   constants**: fixed ones differ by 0.01, at most 0.05. In so few steps they hardly move.
 - CfC's sigmoid is within 0.35 of the closed form. The GRU's gate, one Euler step and x + SiLU(v) are within 2.2.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.complexity import count_macs, count_parameters
@@ -28,8 +26,7 @@ from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, find_records, read_record
 from fvnet_mm.report.leaderboard.names import MAIN_METRICS
-from fvnet_mm.report.statistics.resampling import CONFIDENCE, Interval
-from fvnet_mm.report.statistics.seeds import decide
+from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RECORDS = PAGE.parents[1] / "results" / "ablation"
@@ -188,26 +185,18 @@ def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
     """
     if not runs:
         return "0", "not run", ""
-    mean, reach = _with_reach([run.value for run in runs])
-    cell = f"{mean:.2f}" + (f" ± {reach:.2f}" if reach is not None else "")
+    values = [run.value for run in runs]
+    cell = f"{np.mean(values):.2f}"
+    if interval := mean_interval(values):
+        cell += f" ± {(interval.high - interval.low) / 2:.2f}"
     of_base = {run.seed: run.value for run in base}
     differences = [run.value - of_base[run.seed] for run in runs if run.seed in of_base]
     if not differences or runs is base:
         return str(len(runs)), cell, ""
-    mean, reach = _with_reach(differences)
-    difference = f"{mean:+.2f}"
-    if reach is not None:
-        interval = Interval(mean - reach, mean + reach)
+    difference = f"{np.mean(differences):+.2f}"
+    if interval := mean_interval(differences):
         difference += f" [{interval.low:+.2f}, {interval.high:+.2f}], {decide(interval)}"
     return str(len(runs)), cell, difference
-
-
-def _with_reach(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and how far its interval goes to a side; None of a single value."""
-    if len(values) == 1:
-        return values[0], None
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(np.mean(values)), float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:

@@ -26,9 +26,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from fvnet_mm.files import replacing
+from fvnet_mm.report.statistics.seeds import mean_interval
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- speedups:begin -->", "<!-- speedups:end -->"
@@ -231,14 +231,13 @@ def processor_seconds(process: int) -> float:
 def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[list[float], list[dict]]:
     """Starts a training anew; processor seconds up to each of its first log lines, and the lines. Ends it then."""
     shutil.rmtree(work_dir, ignore_errors=True)
-    before = set(work_dir.glob("*/vis_data/scalars.json"))
     seconds: list[float] = []
     with tempfile.TemporaryFile() as output:
         environment = dict(os.environ, PYTHONPATH=str(ROOT))
         process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, env=environment, cwd=ROOT)
         try:
             while True:
-                files = set(work_dir.glob("*/vis_data/scalars.json")) - before
+                files = work_dir.glob("*/vis_data/scalars.json")
                 found = [line for file in files for line in file.read_text().splitlines() if '"loss"' in line]
                 seconds += [processor_seconds(process.pid)] * (len(found) - len(seconds))
                 if len(found) >= lines:
@@ -302,8 +301,8 @@ def ratio_in_words(times: Times) -> str:
     logs = np.log(np.array(times["stock"]) / np.array(times["suite"]))
     if len(logs) < 2:
         return f"{np.exp(logs.mean()):.2f} (one round)"
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    low, high = np.exp(logs.mean() - half), np.exp(logs.mean() + half)
+    interval = mean_interval(logs)
+    low, high = np.exp(interval.low), np.exp(interval.high)
     return f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f}, {len(logs)} rounds)"
 
 

@@ -17,10 +17,8 @@ from fvnet_mm.engine.agreement import any_process
 from fvnet_mm.engine.epochs import position
 from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
+from fvnet_mm.engine.workers import STOPPING
 from fvnet_mm.errors import Stopped
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; what schedulers, torchrun and ``kill`` send; and what Slurm sends ahead of a time limit when asked to."""
 
 _SAME_KEYSTROKE = 2.0
 """Seconds within which a second Ctrl-C is the first one, passed on by the launcher."""

@@ -1,8 +1,11 @@
-"""Signals that reach a data loader's workers."""
+"""Signals that ask a run to stop, and what its data loaders' workers make of them."""
 
 import os
 import signal
 import threading
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; what schedulers, torchrun and ``kill`` send; and what Slurm sends ahead of a time limit when asked to."""
 
 
 def heed_own_process_alone() -> None:
@@ -12,7 +15,7 @@ def heed_own_process_alone() -> None:
     exit the main process ends with SIGTERM the workers that are left, and waits for them: those must heed it. Where the
     system does not tell who sent a signal (macOS), SIGTERM keeps its meaning.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in set(STOPPING) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # also of threads that are started from now on

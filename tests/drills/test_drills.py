@@ -34,9 +34,9 @@ def test_two_processes_leave_out_the_same_step() -> None:
     drill("ranks", "nonfinite")
 
 
-@pytest.mark.parametrize("kind", ["annotations", "labels", "records"])
-def test_spoilt_files_end_in_a_sentence(kind: str) -> None:
-    counts = drill("fuzz", kind, "--examples", 150)
-    assert counts["inputs"] >= 150
+@pytest.mark.parametrize(("kind", "examples"), [("annotations", 150), ("labels", 150), ("records", 400)])
+def test_spoilt_files_end_in_a_sentence(kind: str, examples: int) -> None:
+    counts = drill("fuzz", kind, "--examples", examples)
+    assert counts["inputs"] >= examples
     assert counts["refused in a sentence"] > 20
-    assert counts["taken"] >= 3
+    assert counts["taken"] > 5

@@ -9,7 +9,7 @@ import time
 HOLDS_ITS_WORKER = """
 import os
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 from fvnet_mm.engine.hooks import seed_worker
 
 class Pids(torch.utils.data.Dataset):

@@ -70,6 +70,14 @@ def welch(first: Sequence[float], second: Sequence[float]) -> SeedTest:
     return SeedTest(difference, Interval(difference - reach, difference + reach), p_value, counts)
 
 
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Student's 95 % interval of a mean; None of a single value, which has no spread."""
+    if len(values) < 2:
+        return None
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return Interval(float(np.mean(values) - reach), float(np.mean(values) + reach))
+
+
 def decide(*intervals: Interval | None) -> Verdict:
     """Decide by the rules above on the intervals that exist."""
     known = [interval for interval in intervals if interval is not None]

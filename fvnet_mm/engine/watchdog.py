@@ -94,6 +94,7 @@ class Watchdog:
         )
         self._store = dist.PrefixStore(f"fvnet_mm/watchdog/{attempt}", store)
         self._seen: dict[int, tuple[str, float]] = {}
+        self._tell(None, 0.0)  # whoever falls silent before the thread's first round has a name
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:

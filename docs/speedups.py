@@ -1,11 +1,12 @@
 """What the suite's speed-ups are worth on this machine, measured beside what they replace.
 
-    python docs/speedups.py evaluation|metric|segmentation|startup|training   measures, and keeps the result
-    python docs/speedups.py                                              puts the results into docs/speedups.md
-    python docs/speedups.py --check                                      exits with 1 where they are not there
+    python docs/speedups.py PART   measures a part (see --help), and keeps the result
+    python docs/speedups.py        puts the results into docs/speedups.md
+    python docs/speedups.py --check   exits with 1 where they are not there
 
 Processor seconds are measured, which a machine that is busy with other things does not lengthen as it does the clock's,
-workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Rounds are interleaved (stock,
+workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Trainings on a GPU are measured
+by the clock. Rounds are interleaved (stock,
 suite, stock, suite, ...) and a round's two times divided; a ratio's interval is Student's, over the rounds' logarithms.
 The results are kept in docs/speedups.json. Needs Linux.
 """
@@ -16,14 +17,13 @@ import io
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -33,7 +33,6 @@ from fvnet_mm.report.statistics.seeds import mean_interval
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- speedups:begin -->", "<!-- speedups:end -->"
 RESULTS, PAGE = ROOT / "docs" / "speedups.json", ROOT / "docs" / "speedups.md"
-CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
 TITLES = {
     "evaluation": "COCO evaluation, {images:,} images x 100 detections: pycocotools, faster-coco-eval",
     "metric": "From a detector's outputs on {images:,} images to figures and result file: mmdet's metric, the suite's",
@@ -41,7 +40,12 @@ TITLES = {
     "startup": "From the command to the first logged iteration, {images:,} images: mmdet's script, tools/train.py",
     "startup_cold": "The same for the first time on a data set, every image decoded once",
     "training": "Training iteration, RetinaNet-FVNet-S on the demo, {threads} threads: mmdet's script, tools/train.py",
+    "training_gpu_float32": "Training iteration on a GPU, RetinaNet-FVNet-S, {batch} images of 640 x 480 enlarged to "
+    "1067 x 800, float32: mmdet's script, tools/train.py --channels-last --compile",
+    "training_gpu_mixed": "The same in mixed precision: mmdet's --amp (fp16), tools/train.py --amp bf16 "
+    "--channels-last --compile",
 }
+PARTS = ("evaluation", "metric", "segmentation", "startup", "training", "gpu_float32", "gpu_mixed")
 
 Times = dict[str, list[float]]
 
@@ -177,125 +181,6 @@ def measure_segmentation(rounds: int) -> dict[str, dict]:
     return {"segmentation": dict(times=times)}
 
 
-def configs(folder: Path, data: Path | None, iterations: int, pure: bool) -> tuple[Path, Path]:
-    """Writes one config twice, for mmdet's script and for the suite's: the demo's, or that of a folder.
-
-    Args:
-        folder: To write into.
-        data: A folder in COCO's layout; None for the demo.
-        iterations: Of an epoch between two log lines.
-        pure: Whether the stock one has nothing of the suite but the trunk, not even the hook that makes data and
-            random states those of the suite.
-    """
-    from fvnet_mm.cli import tool_parser
-    from fvnet_mm.engine.batch import plan_batch
-    from fvnet_mm.engine.config import load_config
-    from fvnet_mm.engine.data_source import select_data
-    from fvnet_mm.engine.weights import remove_pretrained
-
-    words = [str(CONFIG), "--work-dir", str(folder / "suite"), "--seed", "0"]
-    arguments = tool_parser("").parse_args(words + (["--demo"] if data is None else ["--data", str(data)]))
-    cfg = load_config(arguments)
-    select_data(cfg, arguments)
-    remove_pretrained(cfg.model)
-    cfg.default_hooks.logger.interval = iterations
-    cfg.train_dataloader.num_workers = 1
-    if data is not None:
-        cfg.train_dataloader.dataset.pipeline[2].scale = (64, 64)
-    plan_batch(cfg, 10**6, 1, False)
-    cfg.dump(folder / "suite.py")
-    cfg.runner_type, cfg.work_dir = "Runner", str(folder / "stock")
-    if pure:
-        cfg.custom_imports.imports = ["fvnet_mm.backbones"]
-        cfg.custom_hooks = []
-        cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1)
-        cfg.train_cfg.type = "EpochBasedTrainLoop"
-        del cfg.train_dataloader.worker_init_fn
-    cfg.dump(folder / "stock.py")
-    return folder / "stock.py", folder / "suite.py"
-
-
-def processor_seconds(process: int) -> float:
-    """Of a process and its living descendants, as Linux counts them."""
-    fields = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended since
-            words = file.read_text().rpartition(")")[2].split()
-            fields[int(file.parent.name)] = (int(words[1]), sum(map(int, words[11:15])))
-    family = {process}
-    while more := {number for number, (parent, _) in fields.items() if parent in family} - family:
-        family |= more
-    return sum(fields[number][1] for number in family & fields.keys()) / os.sysconf("SC_CLK_TCK")
-
-
-def until_logged(command: list[str], work_dir: Path, lines: int) -> tuple[list[float], list[dict]]:
-    """Starts a training anew; processor seconds up to each of its first log lines, and the lines. Ends it then."""
-    shutil.rmtree(work_dir, ignore_errors=True)
-    seconds: list[float] = []
-    with tempfile.TemporaryFile() as output:
-        environment = dict(os.environ, PYTHONPATH=str(ROOT))
-        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=output, env=environment, cwd=ROOT)
-        try:
-            while True:
-                files = work_dir.glob("*/vis_data/scalars.json")
-                found = [line for file in files for line in file.read_text().splitlines() if '"loss"' in line]
-                seconds += [processor_seconds(process.pid)] * (len(found) - len(seconds))
-                if len(found) >= lines:
-                    return seconds[:lines], [json.loads(line) for line in found[:lines]]
-                if process.poll() is not None:
-                    output.seek(0)
-                    raise RuntimeError(output.read().decode()[-2000:])
-                time.sleep(0.05)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def measure_startup(rounds: int, data: Path) -> dict[str, dict]:
-    images = len(json.loads((data / "annotations" / "instances_train2017.json").read_bytes())["images"])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # so that the first time is the first
-        stock, suite = configs(folder, data, 1, pure=True)
-        (folder / "cache").rename(folder / "left")
-        work = folder / "suite_run"
-        train = ["tools/train.py", str(suite), "--work-dir", str(work)]
-        run = {
-            "stock": lambda: until_logged(["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock", 1)[0][
-                0
-            ],
-            "suite": lambda: until_logged(train, work, 1)[0][0],
-        }
-        cold = interleaved(run, 1)
-        warm = interleaved(run, rounds)
-    return {"startup_cold": dict(times=cold, images=images), "startup": dict(times=warm, images=images)}
-
-
-def measure_training(rounds: int) -> dict[str, dict]:
-    import torch
-
-    curves: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stock, suite = configs(folder, None, 8, pure=False)
-
-        work = folder / "suite_run"
-
-        def run(kind: str, command: list[str], work_dir: Path) -> float:
-            seconds, lines = until_logged(command, work_dir, 3)
-            curves[kind] = [line["loss"] for line in lines]
-            return (seconds[-1] - seconds[0]) / (lines[-1]["iter"] - lines[0]["iter"])
-
-        times = interleaved(
-            {
-                "stock": lambda: run("stock", ["-W", "ignore", "docs/stock_train.py", str(stock)], folder / "stock"),
-                "suite": lambda: run("suite", ["tools/train.py", str(suite), "--work-dir", str(work)], work),
-            },
-            rounds,
-        )
-    return {"training": dict(times=times, losses=curves, threads=torch.get_num_threads())}
-
-
 def ratio_in_words(times: Times) -> str:
     """Stock's time over the suite's, as the geometric mean of the rounds, with its 95 % interval."""
     logs = np.log(np.array(times["stock"]) / np.array(times["suite"]))
@@ -315,16 +200,23 @@ def page(results: dict[str, dict]) -> str:
             stock, suite = (float(np.median(result["times"][kind])) for kind in ("stock", "suite"))
             words = title.format(**result)
             rows.append(f"| {words} | {stock:.3g} s | {suite:.3g} s | {ratio_in_words(result['times'])} |")
-    machines = sorted({result["machine"] for result in results.values()})
+    machines = sorted({", ".join(filter(None, (result.get("gpu"), result["machine"]))) for result in results.values()})
     table = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
     text = "\n".join([BEGIN, *table, "", f"Measured on: {'; '.join(machines)}.", END])
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     return before + text + rest.partition(END)[2]
 
 
+def started_trainings() -> ModuleType:
+    """What starts trainings; imported when it is needed, since it loads the libraries."""
+    import started_trainings
+
+    return started_trainings
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=["evaluation", "metric", "segmentation", "startup", "training"])
+    parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="of the evaluation")
     parser.add_argument("--data", type=Path, help="a folder in COCO's layout for startup, as large as COCO's")
@@ -341,9 +233,12 @@ def main() -> None:
         case "segmentation":
             measured = measure_segmentation(arguments.rounds)
         case "startup":
-            measured = measure_startup(arguments.rounds, arguments.data)
+            measured = started_trainings().measure_startup(interleaved, arguments.rounds, arguments.data)
         case "training":
-            measured = measure_training(arguments.rounds)
+            measured = started_trainings().measure_training(interleaved, arguments.rounds)
+        case "gpu_float32" | "gpu_mixed":
+            mixed = arguments.part == "gpu_mixed"
+            measured = started_trainings().measure_gpu_training(interleaved, arguments.rounds, mixed)
         case _:
             if arguments.check and page(results) != PAGE.read_text(encoding="utf-8"):
                 sys.exit(f"{PAGE.name} is not what {RESULTS.name} says; run python docs/speedups.py")

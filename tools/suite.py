@@ -42,6 +42,13 @@ def suite_parser() -> argparse.ArgumentParser:
         _add_threads(command)
         command.add_argument("--jobs", type=_count, metavar="N", help="at once (default: as many as have a GPU, or 1)")
         command.add_argument("--gpus", type=int, metavar="N", help="of each job (default: 1 where there are any)")
+        command.add_argument(
+            "--jobs-per-gpu",
+            type=_count,
+            default=1,
+            metavar="N",
+            help="that share a GPU, or a group of them (default: 1)",
+        )
         command.add_argument("--cluster", choices=["local", "slurm"], default="local", help="(default: local)")
         command.add_argument("--partition", help="of Slurm")
         command.add_argument("--time", type=_count, default=1440, metavar="MINUTES", help="until Slurm requeues a job")

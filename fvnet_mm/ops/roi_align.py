@@ -75,8 +75,9 @@ def roi_align_forward(
     left, bin_width, grid_width = _bins(
         regions[:, 1], regions[:, 3], aligned_width, spatial_scale, sampling_ratio, aligned
     )
+    # mmcv's start on a GPU is float32's least value, which is -inf in half precision.
     floor = -10000.0 if features.device.type == "cpu" else torch.finfo(torch.float32).min
-    output.fill_(floor)
+    output.copy_(torch.full_like(output, floor, dtype=dtype))
     argmax_y.fill_(NO_SAMPLE)
     argmax_x.fill_(NO_SAMPLE)
     for batch, rows, columns in batches_of_equal_grid(

@@ -96,14 +96,18 @@ def _submit(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
 
 
 def _resources(arguments: argparse.Namespace) -> Resources:
-    devices = visible_devices() if arguments.gpus != 0 else ()
-    gpus = min(1, len(devices)) if arguments.gpus is None else arguments.gpus
-    if gpus > len(devices):
-        raise UserError(f"--gpus {gpus}: this machine shows {len(devices)} GPUs; ask for fewer, or 0 for the CPU.")
-    most = len(devices) // gpus if gpus else None
+    shown = visible_devices() if arguments.gpus != 0 else ()
+    gpus = min(1, len(shown)) if arguments.gpus is None else arguments.gpus
+    if gpus > len(shown):
+        raise UserError(f"--gpus {gpus}: this machine shows {len(shown)} GPUs; ask for fewer, or 0 for the CPU.")
+    most = len(shown) // gpus * arguments.jobs_per_gpu if gpus else None
     jobs = arguments.jobs or most or 1
     if most is not None and jobs > most:
-        raise UserError(f"--jobs {jobs}: {len(devices)} GPUs are enough for {most} jobs of {gpus} at once.")
+        raise UserError(
+            f"--jobs {jobs}: {len(shown)} GPUs are enough for {most} jobs of {gpus} at once; small jobs can share a "
+            "GPU, with --jobs-per-gpu N."
+        )
+    devices = shown[: len(shown) // gpus * gpus] * arguments.jobs_per_gpu if gpus else ()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Resources(jobs, arguments.threads or max(1, cores // (jobs * max(gpus, 1))), gpus, devices)
 

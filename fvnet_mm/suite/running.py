@@ -46,7 +46,8 @@ class Resources:
         jobs: At once.
         threads: Of each process; None for torch's own choice.
         gpus: Of each job; 0 for the CPU.
-        devices: All GPUs that there are, by number; empty on a cluster, which hands them out itself.
+        devices: All GPUs that there are, by number, each as often as jobs may share it; empty on a cluster, which
+            hands them out itself.
     """
 
     jobs: int
@@ -75,7 +76,7 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
     """
     states = {job.name: state_of(job) for job in jobs}
     running = [job for job in jobs if states[job.name].state is State.RUNNING]
-    taken = {device for job in running for device in states[job.name].attempts[-1].devices}
+    taken = [device for job in running for device in states[job.name].attempts[-1].devices]
     free: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
     for devices in _shares(resources, taken):
         free.put(devices)
@@ -161,7 +162,10 @@ def _shares(resources: Resources, taken: Collection[str]) -> list[tuple[str, ...
     """The GPUs of each job that may run at once; none for those on the CPU."""
     if not resources.gpus:
         return [()] * resources.jobs
-    free = [device for device in resources.devices if device not in taken]
+    free = list(resources.devices)
+    for device in taken:
+        if device in free:
+            free.remove(device)
     size = resources.gpus
     return [tuple(free[i : i + size]) for i in range(0, len(free) - size + 1, size)]
 

@@ -67,7 +67,7 @@ def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess
 
 def execute(suite: Suite, command: str = "run", jobs: int = 4, **more: object) -> bool:
     arguments = dict(command=command, suite=Path("s.yaml"), work_dir=None, filter="", jobs=jobs, gpus=0, threads=3)
-    arguments |= dict(cluster="local", time=60, partition=None, sbatch=[]) | more
+    arguments |= dict(cluster="local", time=60, partition=None, sbatch=[], jobs_per_gpu=1) | more
     return commands.execute(suite, suite.jobs, argparse.Namespace(**arguments))
 
 
@@ -220,9 +220,13 @@ def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest
         execute(suite, gpus=4)
     with pytest.raises(UserError, match="3 GPUs are enough for 1 jobs of 2"):
         execute(suite, gpus=2, jobs=2)
-    resources = commands._resources(argparse.Namespace(gpus=None, jobs=None, threads=None))
+    resources = commands._resources(argparse.Namespace(gpus=None, jobs=None, threads=None, jobs_per_gpu=1))
     assert (resources.jobs, resources.gpus, resources.devices) == (3, 1, ("0", "1", "2"))
-    assert running._shares(resources, {"1"}) == [("0",), ("2",)]
+    assert running._shares(resources, ["1"]) == [("0",), ("2",)]
+    shared = commands._resources(argparse.Namespace(gpus=2, jobs=None, threads=1, jobs_per_gpu=3))
+    assert shared.jobs == 3
+    assert running._shares(shared, []) == [("0", "1")] * 3
+    assert running._shares(shared, ["0", "1"]) == [("0", "1")] * 2, "one of the three is running"
 
 
 def test_slurm_gets_an_array_once(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from timm.models import reparameterize_model
+from timm.utils import reparameterize_model
 
 import fvnet_mm.backbones
 from fvnet_mm.backbones import FVNet

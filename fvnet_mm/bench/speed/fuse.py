@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-from timm.models import reparameterize_model
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights

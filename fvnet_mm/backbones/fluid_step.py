@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +16,8 @@ def fluid_step(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) ->
 
     It is meant for feature maps that are too large for a cache, where the time goes into passes over them and
     into fresh pages: three buffers are allocated in training and one in inference, and all else is in place.
-    For the backward pass it keeps its inputs, in the dtype that they come in, and nothing else.
+    For the backward pass it keeps its inputs, in the dtype that they come in, and nothing else. On a GPU with Triton it
+    is the kernels of :mod:`~.fluid_kernel`, unless the trunk is compiled, traced or exported.
 
     Args:
         x: State and origin of the attractor, (N, C, H, W).
@@ -26,9 +30,20 @@ def fluid_step(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) ->
         State at the end of the step, in the dtype of ``x``. Half-precision inputs are computed in float32. It
         can be differentiated once.
     """
+    if x.is_cuda and not torch.compiler.is_compiling() and not torch.jit.is_tracing() and _triton_is_there():
+        from . import fluid_kernel  # triton is needed to define them
+
+        if fluid_kernel.serves(x, offset, z):
+            return fluid_kernel.kernel_step(x, offset, z, leak, dt)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, offset, z, leak)):
         return _FluidStep.apply(x, offset, z, leak, dt)
     return _step(x, offset, z, leak, dt, own=True)
+
+
+@cache
+def _triton_is_there() -> bool:
+    """It comes with PyTorch for NVIDIA GPUs, but not on Windows."""
+    return find_spec("triton") is not None
 
 
 def _step(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float, own: bool) -> Tensor:

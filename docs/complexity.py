@@ -4,7 +4,7 @@
     python docs/complexity.py --write FILE        puts them between the markers of a file
     python docs/complexity.py --check FILE        exits with 1 where they are not what the code says
 
-A minute. The markers are the lines ``<!-- complexity:begin -->`` and ``<!-- complexity:end -->``.
+A few minutes. The markers are the lines ``<!-- complexity:begin -->`` and ``<!-- complexity:end -->``.
 """
 
 from __future__ import annotations

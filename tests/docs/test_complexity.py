@@ -1,4 +1,4 @@
-"""The page is a minute's counting: a sample is counted anew, all else is compared without counting."""
+"""The page is a few minutes' counting: a sample is counted anew, all else is compared without counting."""
 
 import re
 from decimal import Decimal

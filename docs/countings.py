@@ -14,12 +14,14 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
+from timm.models.fastvit import ConvMlp, MobileOneBlock, RepConditionalPosEnc, RepMixer
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fvnet_mm.backbones.efficientformer import SuiteEfficientFormer
 from fvnet_mm.bench.complexity import count_macs, count_parameters
-from fvnet_mm.bench.model_complexity import count_model, head_inputs, parts_of
+from fvnet_mm.bench.model_complexity import CLASSIFICATION_SHAPE, count_model, head_inputs, parts_of
 from fvnet_mm.engine.config_file import read_config
 from fvnet_mm.engine.trunk import CONFIGS, describe, plug_backbone
 
@@ -41,6 +43,12 @@ CLASSIFIERS = {
     "efficientformer_l7": "mmpretrain::efficientformer/efficientformer-l7_8xb128_in1k.py",
 }
 """The classification networks of the trunks that aren't timm's."""
+
+MMPRETRAIN_TOO = {
+    "poolformer_s12": "mmpretrain::poolformer/poolformer-s12_32xb128_in1k.py",
+    "poolformer_s24": "mmpretrain::poolformer/poolformer-s24_32xb128_in1k.py",
+}
+"""Networks that mmpretrain has, too, of trunks that are timm's."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +140,12 @@ def macs_by_operator(network: nn.Module, shape: tuple[int, int]) -> dict[str, in
 
 
 def _macs_with_mmcv(subject: Subject) -> int:
-    network, size = _one_pass(subject.network), (3, *subject.shape)
-    return int(get_model_complexity_info(network, size, print_per_layer_stat=False, as_strings=False)[0])
+    return _mmcv_macs(subject.network, subject.shape)
+
+
+def _mmcv_macs(network: nn.Module, shape: tuple[int, int]) -> int:
+    size = (3, *shape)
+    return int(get_model_complexity_info(_one_pass(network), size, print_per_layer_stat=False, as_strings=False)[0])
 
 
 def _macs_without_attention(subject: Subject) -> int:
@@ -166,6 +178,22 @@ def _merged_counts(subject: Subject) -> tuple[int, int] | tuple[None, None]:
     return count_parameters(network), sum(macs_by_operator(network, subject.shape).values())
 
 
+def _left_to_train(subject: Subject) -> int | None:
+    """Parameters of a merged FastViT that require a gradient.
+
+    The authors' ``reparameterize`` ends in ``detach_`` for every parameter of what it merges, the convolution just made
+    and squeeze-and-excitation included (that of large kernels does not). The convolutions of the MLPs, which their
+    published code leaves as they are, are taken to have been merged, too.
+    """
+    if subject.framework != CLASSIFICATION or not (subject.timm_name or "").startswith("fastvit_"):
+        return None
+    network = _merged(subject.timm_name)
+    merged = [m for m in network.modules() if isinstance(m, MobileOneBlock | RepMixer | RepConditionalPosEnc)]
+    merged += [m.conv for m in network.modules() if isinstance(m, ConvMlp)]
+    detached = {parameter for module in merged for parameter in module.parameters()}
+    return count_parameters(network) - sum(parameter.numel() for parameter in detached)
+
+
 def _deep_stem_counts(subject: Subject) -> tuple[int, int] | tuple[None, None]:
     """The same model with mmseg's usual ResNet, which has three 3x3 convolutions where ResNet has one of 7x7."""
     if not subject.trunk.startswith("resnet") or subject.framework not in ("Semantic FPN", "UperNet"):
@@ -177,12 +205,52 @@ def _deep_stem_counts(subject: Subject) -> tuple[int, int] | tuple[None, None]:
     return count_parameters(network), sum(macs_by_operator(network, subject.shape).values())
 
 
+def _macs_of_mmpretrain(subject: Subject) -> int | None:
+    if subject.trunk not in MMPRETRAIN_TOO or subject.framework != CLASSIFICATION:
+        return None
+    cfg = get_config(MMPRETRAIN_TOO[subject.trunk])
+    cfg.default_scope = "mmpretrain"
+    return _mmcv_macs(_build(cfg), subject.shape)
+
+
+def _macs_with_one_attention(subject: Subject) -> int | None:
+    """mmpretrain's metafile states this very count, to the last digit, without the classifiers.
+
+    Attention stands in one block, as in L1, where L3 has it in four. L7 was counted as it is.
+    """
+    if (subject.trunk, subject.framework) != ("efficientformer_l3", CLASSIFICATION):
+        return None
+    cfg = subject.config
+    cfg.model.backbone.arch = SuiteEfficientFormer.arch_settings["l3"] | {"vit_num": 1}
+    return _mmcv_macs(_build(cfg), subject.shape)
+
+
+def _macs_at_256(subject: Subject) -> int | None:
+    fixed = subject.trunk.startswith("efficientformer_")  # mmpretrain's takes no other size
+    if fixed or subject.framework != CLASSIFICATION or subject.shape != CLASSIFICATION_SHAPE:
+        return None
+    return replace(subject, shape=(256, 256)).counts[1]
+
+
+def _in_binary_units(subject: Subject) -> tuple[int, int] | tuple[None, None]:
+    """What is left of a count if a million is 2^20 and a billion 2^30."""
+    if subject.framework != CLASSIFICATION:
+        return None, None
+    parameters, macs = subject.counts
+    return parameters * 10**6 // 2**20, macs * 10**9 // 2**30
+
+
 Counting = Callable[[Subject], int | None]
+
+BINARY = "in binary units (2^20 parameters, 2^30 MACs)"
+AT_256 = "at 256x256"
 
 PARAMETERS: dict[str, Counting] = {
     "without the classifier": _without_classifier,
     "with branches merged and one classifier left, as for inference": lambda subject: _merged_counts(subject)[0],
+    "of what takes gradients after merging, which detaches what it merges": _left_to_train,
     "with the deep stem of mmseg's ResNetV1c": lambda subject: _deep_stem_counts(subject)[0],
+    BINARY: lambda subject: _in_binary_units(subject)[0],
 }
 """Other ways to count parameters; they give None for a network of which they are no way to count."""
 
@@ -192,5 +260,12 @@ MACS: dict[str, Counting] = {
     "with all of the classification network": _macs_of_classification,
     "with branches merged and one classifier left, as for inference": lambda subject: _merged_counts(subject)[1],
     "with the deep stem of mmseg's ResNetV1c": lambda subject: _deep_stem_counts(subject)[1],
+    "of mmpretrain's own network with mmcv's counter": _macs_of_mmpretrain,
+    "with attention in one block where there are four, with mmcv's counter": _macs_with_one_attention,
+    AT_256: _macs_at_256,
+    BINARY: lambda subject: _in_binary_units(subject)[1],
 }
 """Other ways to count MACs."""
+
+SOURCE_WIDE = frozenset({AT_256})
+"""Ways in which a source counts everything, whatever the family, if at all."""

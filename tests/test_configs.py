@@ -130,6 +130,21 @@ def test_plugged_model_is_built(framework: str, trunk: str) -> None:
     build_model(cfg.model)  # refuses channels that do not fit
 
 
+def test_plugged_model_with_the_strides_of_retinanet_trains() -> None:
+    """Forward and backward at a small odd size."""
+    cfg = Config.fromfile(CONFIGS / "retinanet_fvnet_s_coco.py")
+    cfg.config_name = "retinanet"
+    plug_backbone(cfg, "timm:visformer_tiny")
+    cfg.model.backbone.pop("init_cfg")
+    model = build_model(cfg.model).train()
+    scores, boxes = model(torch.randn(2, 3, 97, 131), None, mode="tensor")
+    sum(output.square().mean() for output in (*scores, *boxes)).backward()
+    for name, parameter in model.backbone.named_parameters():
+        assert parameter.requires_grad, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
 RECIPES = {
     # optimizer, learning rate, weight decay, effective batch, length
     "retinanet": ("AdamW", 1e-4, 1e-4, 16, 12),

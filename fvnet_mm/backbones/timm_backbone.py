@@ -20,6 +20,7 @@ from .timm_features import (
     constructor_parameters,
     create_trunk,
     features,
+    pyramid_channels,
     requested_levels,
     try_out,
 )
@@ -38,8 +39,8 @@ class TimmBackbone(BaseModule):
 
     Whether the model takes images of any size, which parameters the outputs depend on, and which of them belong to
     frozen stages, is found by a trial run of an empty copy (on the meta device), not from the names of its modules.
-    EfficientFormers and Swin Transformers are made to take any size, as far as possible; models that only take
-    multiples of 32 get images padded at the right and at the bottom.
+    EfficientFormers, Visformers and Swin Transformers are made to take any size, as far as possible; models that only
+    take multiples of 32 get images padded at the right and at the bottom.
 
     Weights come through ``init_cfg``; :func:`default_weights` says where timm's are.
 
@@ -125,6 +126,15 @@ class TimmBackbone(BaseModule):
             ValueError: There is no such model, or it lacks one of these stages.
         """
         return tuple(level.channels for level in requested_levels(model_name, checked_out_indices(out_indices)))
+
+    @classmethod
+    def pyramid_channels(cls, model_name: str) -> tuple[int | None, ...]:
+        """Channels of all four stages without allocating anything; None for those that the model lacks.
+
+        Raises:
+            ValueError: There is no such model, or it has no pyramid of features.
+        """
+        return pyramid_channels(model_name)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Computes the requested levels of the pyramid.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .arch import STRIDES
 from .position_bias import make_any_size
+from .position_table import make_positions_any_size
 
 _TRIAL_SIZES = {1: (257, 193), STRIDES[-1]: (9 * STRIDES[-1], 11 * STRIDES[-1])}
 """By what they are divisible by: height and width of images that are no multiples of usual windows."""
@@ -91,6 +92,16 @@ def requested_levels(model_name: str, out_indices: tuple[int, ...]) -> list[Leve
     return [levels[stride] for stride in strides]
 
 
+def pyramid_channels(model_name: str) -> tuple[int | None, ...]:
+    """Channels of the last features at strides 4, 8, 16 and 32; None where there are none.
+
+    Raises:
+        ValueError: There is no such model, or it has no pyramid of features.
+    """
+    levels = _levels(model_name)
+    return tuple(levels[stride].channels if stride in levels else None for stride in STRIDES)
+
+
 def _levels(model_name: str) -> dict[int, Level]:
     """The last features by stride."""
     model = classifier(model_name)
@@ -111,6 +122,7 @@ def create_trunk(model_name: str, indices: list[int], **options: float) -> nn.Mo
         options["dynamic_img_size"] = True
     model = timm.create_model(model_name, num_classes=0, **options)
     make_any_size(model)
+    make_positions_any_size(model)
     model.prune_intermediate_layers(indices, prune_norm=True)
     return model
 

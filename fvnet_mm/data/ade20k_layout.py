@@ -241,8 +241,9 @@ def _check_object_info(file: Path) -> None:
 
 
 def _refuse_full_ade20k(root: Path) -> None:
-    """Recognise the full ADE20K, of 2016 or 2021, in a folder that lacks annotations."""
-    for place in (root, *sorted(folder for folder in root.iterdir() if folder.is_dir())):
+    """Recognise the full ADE20K, of 2016 or 2021, in a folder that lacks annotations, above or below it."""
+    inside = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
+    for place in (root, *_enclosing_archives(root), *inside):
         signs = [*place.glob("index_ade20k.*"), *place.glob("images/ADE")]
         signs = signs or next(([file] for file in place.glob("images/*/*/*/*_seg.png")), [])
         if signs or place.name.startswith("ADE20K_20"):
@@ -252,3 +253,11 @@ def _refuse_full_ade20k(root: Path) -> None:
                 f" files, not the 150-class benchmark with one 8-bit label map an image; get {ARCHIVE}.zip from"
                 " http://data.csail.mit.edu/places/ADEchallenge/ (MIT Scene Parsing Benchmark) and unpack it."
             )
+
+
+def _enclosing_archives(folder: Path) -> Iterator[Path]:
+    """The folders above one that has a name from inside the full ADE20K."""
+    folder = folder.resolve()
+    while folder.name in ("images", "ADE", *SPLIT_FOLDERS.values()):
+        folder = folder.parent
+        yield folder

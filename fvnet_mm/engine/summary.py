@@ -61,9 +61,13 @@ def _config(cfg: Config) -> str:
 
 def _length(runner: Runner, plan: BatchPlan) -> str:
     epochs = runner.cfg.train_cfg.get("max_epochs")
-    length = f"{epochs} epochs of {plan.steps_per_epoch}" if epochs else f"{plan.steps}"
-    warm_up = f", warm-up over {plan.warm_up_steps} steps" if plan.warm_up_steps else ""
-    return f"{length} optimizer steps{warm_up}"
+    length = _counted(plan.steps_per_epoch if epochs else plan.steps, "optimizer step")
+    warm_up = f", warm-up over {_counted(plan.warm_up_steps, 'step')}" if plan.warm_up_steps else ""
+    return f"{_counted(epochs, 'epoch')} of {length}{warm_up}" if epochs else f"{length}{warm_up}"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _precision(runner: Runner) -> str:

@@ -1,7 +1,7 @@
 """``--backbone NAME``: another trunk in a config of the suite."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -18,6 +18,9 @@ DESCRIPTIONS = Path("_base_", "backbones")
 CONFIGS = Path(fvnet_mm.__file__).parents[1] / "configs"
 """This repository's configs."""
 
+RETINANET_STAGES = {1, 2, 3}
+"""Stages, counted from 0, that RetinaNet reads: those with strides 8, 16 and 32. The other frameworks read all."""
+
 
 def plug_backbone(cfg: Config, name: str) -> None:
     """Puts another backbone into a config, its channels into what reads them, and its name into the config's.
@@ -32,11 +35,7 @@ def plug_backbone(cfg: Config, name: str) -> None:
     if "levels" not in cfg or "backbone_name" not in cfg:
         raise UserError(f"{cfg.filename} does not say which stages its neck reads; use a config of the suite.")
     description = describe(name, Path(cfg.filename).parent)
-    if len(description.channels) <= max(cfg.levels):
-        raise UserError(
-            f"the backbone {name} has {len(description.channels)} stages and {cfg.config_name} reads stage "
-            f"{max(cfg.levels)} (counted from 0); choose a backbone with strides 4, 8, 16 and 32."
-        )
+    _check_stages(cfg, name, description.channels)
     cfg.model.backbone = ConfigDict(description.backbone, out_indices=cfg.levels)
     set_in_channels(cfg.model, [description.channels[level] for level in cfg.levels])
     if cfg.backbone_name in cfg.config_name:
@@ -47,8 +46,28 @@ def plug_backbone(cfg: Config, name: str) -> None:
         cfg[key] = description[key]
 
 
+def _check_stages(cfg: Config, name: str, channels: Sequence[int | None]) -> None:
+    """Refuses a backbone that lacks one of the stages that a config reads."""
+    present = {stage for stage, count in enumerate(channels) if count is not None}
+    if present.issuperset(cfg.levels):
+        return
+    # What can be done is seen from the suite's own frameworks: RetinaNet reads the fewest stages of them.
+    advice = " or a config of RetinaNet, which reads no others" if present == RETINANET_STAGES else ""
+    raise UserError(
+        f"the backbone {name} has features at {_strides(present)} and {cfg.config_name} reads {_strides(cfg.levels)}; "
+        f"choose a backbone that has them{advice}."
+    )
+
+
+def _strides(stages: Iterable[int]) -> str:
+    *first, last = (str(4 * 2**stage) for stage in sorted(stages))
+    return f"strides {', '.join(first)} and {last}" if first else f"stride {last}"
+
+
 def describe(name: str, beside: Path = CONFIGS) -> ConfigDict:
     """Reads what is known of a trunk: ``backbone_name``, ``backbone`` (its config), ``channels``, ``weights``.
+
+    ``channels`` are those at strides 4, 8, 16 and 32, None where a model has no features of that stride.
 
     Args:
         name: File name of a description without its suffix, or ``timm:NAME`` for any model of timm.
@@ -76,10 +95,15 @@ def _describe_timm_model(model_name: str) -> ConfigDict:
     from fvnet_mm.backbones.timm_backbone import TimmBackbone, default_weights
 
     try:
-        channels = TimmBackbone.stage_channels(model_name)
+        channels = TimmBackbone.pyramid_channels(model_name)
     except ValueError as error:
         raise UserError(f"--backbone {TIMM_PREFIX}{model_name}: {error}") from error
-    backbone = dict(type="TimmBackbone", model_name=model_name)
+    stages = tuple(stage for stage, count in enumerate(channels) if count is not None)
+    if not stages:
+        raise UserError(
+            f"--backbone {TIMM_PREFIX}{model_name}: it has no features at strides 4, 8, 16 or 32; choose another model."
+        )
+    backbone = dict(type="TimmBackbone", model_name=model_name, out_indices=stages)
     weights = default_weights(model_name)
     if weights:
         backbone["init_cfg"] = dict(type="Pretrained", checkpoint=weights["url"], distilled=weights["distilled"])

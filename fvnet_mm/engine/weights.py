@@ -144,7 +144,7 @@ class PretrainedWeights:
         if share < self.expected_share:
             raise UserError(
                 f"{self.checkpoint} fills only {len(filled)} of {len(own)} tensors, {percent(share)} of parameters, "
-                f"of {type(module).__name__} ({percent(self.expected_share)} are expected); {gaps}; "
+                f"of {_network_name(module)} ({percent(self.expected_share)} are expected); {gaps}; "
                 f"the file has {len(content.tensors)} tensors, such as {some_of(content.tensors)}: "
                 "give weights of this very network, or state a lower expected_share in init_cfg."
             )
@@ -221,6 +221,12 @@ def remove_pretrained(model: dict[str, object]) -> None:
 def percent(share: float) -> str:
     """A share in words. Rounded down: only all of it is 100 %."""
     return f"{math.floor(share * 1000) / 10:g} %"
+
+
+def _network_name(module: nn.Module) -> str:
+    """What the weights are for: the class, and of timm's models, which all have one class, timm's name."""
+    model_name = getattr(module, "model_name", None)
+    return f"{type(module).__name__} {model_name}" if isinstance(model_name, str) else type(module).__name__
 
 
 def _weights_of(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

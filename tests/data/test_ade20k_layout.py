@@ -211,6 +211,37 @@ def test_full_ade20k_is_recognised(tmp_path: Path, write: Callable, sign: str, p
         find_ade20k(tmp_path if place == "around" else root)
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize(
+    ("write", "inner", "sign"),
+    [
+        (full_2021, "images", "it has index_ade20k.pkl"),
+        (full_2021, "images/ADE", "it has index_ade20k.pkl"),
+        (full_2021, "images/ADE/training", "it has index_ade20k.pkl"),
+        (full_2016, "images", "it has images/training/b/beach/ADE_00000001_seg.png"),
+        (full_2016, "images/validation", "it has images/training/b/beach/ADE_00000001_seg.png"),
+    ],
+)
+def test_full_ade20k_is_recognised_from_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable, inner: str, sign: str, renamed: bool
+):
+    write(tmp_path)
+    (root,) = tmp_path.iterdir()
+    if renamed:
+        root = root.rename(tmp_path / "ade20k")
+    sentence = rf"{root} is the full ADE20K \({sign}\).* get ADEChallengeData2016.zip"
+    for place in (root / inner, Path()):  # as it is typed inside the folder, too
+        monkeypatch.chdir(root / inner)
+        with pytest.raises(UserError, match=sentence):
+            find_ade20k(place)
+
+
+def test_a_folder_called_images_elsewhere_is_no_ade20k(tmp_path: Path):
+    (tmp_path / "images" / "training").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"images/images/training does not exist, where the images are expected"):
+        find_ade20k(tmp_path / "images")
+
+
 def test_full_ade20k_is_recognised_by_its_name(tmp_path: Path):
     (tmp_path / "ADE20K_2021_17_01" / "images").mkdir(parents=True)
     with pytest.raises(UserError, match=r"is the full ADE20K \(its name says so\)"):

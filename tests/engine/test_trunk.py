@@ -1,11 +1,12 @@
 """Another trunk in a config: its channels, its weights, its name."""
 
+import copy
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config, ConfigDict
 
-from fvnet_mm.engine.trunk import describe, plug_backbone, set_in_channels
+from fvnet_mm.engine.trunk import RETINANET_STAGES, describe, plug_backbone, set_in_channels
 from fvnet_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -35,6 +36,42 @@ def test_any_model_of_timm() -> None:
     assert cfg.model.auxiliary_head.in_channels == 256
     assert cfg.weights.url == cfg.model.backbone.init_cfg.checkpoint
     assert cfg.weights.url.startswith("https://huggingface.co/timm/resnet10t")
+
+
+@pytest.mark.parametrize("data", ["coco", "shapes"])
+def test_a_model_with_exactly_the_strides_that_are_read(data: str) -> None:
+    cfg = read(f"retinanet_fvnet_s_{data}")
+    plug_backbone(cfg, "timm:visformer_tiny")
+    assert tuple(cfg.model.backbone.out_indices) == (1, 2, 3)
+    assert cfg.model.neck.in_channels == [96, 192, 384]
+    assert cfg.channels == (None, 96, 192, 384)
+    again = Config.fromstring(cfg.pretty_text, ".py")  # as the dumped config is
+    assert again.model == cfg.model
+    assert again.channels == cfg.channels
+
+
+@pytest.mark.parametrize("framework", ["semantic_fpn", "upernet", "mask_rcnn"])
+def test_a_model_that_lacks_a_stride(framework: str) -> None:
+    cfg = read(f"{framework}_fvnet_s_{'coco' if framework == 'mask_rcnn' else 'ade20k'}")
+    before = copy.deepcopy(cfg.model)
+    with pytest.raises(UserError) as caught:
+        plug_backbone(cfg, "timm:visformer_tiny")
+    assert str(caught.value) == (
+        f"the backbone timm:visformer_tiny has features at strides 8, 16 and 32 and {cfg.config_name} reads strides "
+        "4, 8, 16 and 32; choose a backbone that has them or a config of RetinaNet, which reads no others."
+    )
+    assert cfg.model == before
+
+
+def test_what_a_model_lacks_without_an_alternative() -> None:
+    with pytest.raises(UserError, match=r"timm:shvit_s1 has features at strides 16 and 32 and .* reads strides 8, 16"):
+        plug_backbone(read("retinanet_fvnet_s_coco"), "timm:shvit_s1")
+    assert read("retinanet_fvnet_s_coco").levels == tuple(RETINANET_STAGES)
+
+
+def test_a_trunk_alone_has_the_stages_that_there_are() -> None:
+    assert describe("timm:visformer_tiny").backbone.out_indices == (1, 2, 3)
+    assert describe("timm:resnet10t").backbone.out_indices == (0, 1, 2, 3)
 
 
 def test_a_description_beside_the_config_goes_first(tmp_path: Path) -> None:

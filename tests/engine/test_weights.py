@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import fvnet_mm.engine.weights
-from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones import FVNet, TimmBackbone
 from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.download import sha256_of
 from fvnet_mm.engine.runner import build_model
@@ -273,6 +273,13 @@ def test_weights_of_another_architecture_are_refused_in_a_sentence(tmp_path: Pat
     assert re.search(r"resnet18\.pth fills only 0 of \d+ tensors, 0 % of parameters, of FVNet \(95 % are", sentence)
     assert "the file has 122 tensors, such as conv1.weight, bn1.weight, bn1.bias" in sentence
     assert "\n" not in sentence
+
+
+def test_a_refusal_names_timm_s_model(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    backbone = TimmBackbone("repvit_m0_9", init_cfg=dict(type="Pretrained", checkpoint=f"{tmp_path}/resnet18.pth"))
+    with pytest.raises(UserError, match=r"of parameters, of TimmBackbone repvit_m0_9 \(95 % are expected\)"):
+        backbone.init_weights()
 
 
 def test_quantised_weights_do_not_fit(weights: Weights, load: Callable[..., Trunk]) -> None:

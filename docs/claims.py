@@ -1,0 +1,177 @@
+"""What is published of the sizes of the suite's models: each number once, with what it is of and who says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+
+from countings import CLASSIFICATION, LEAVES, TRUNK, Subject
+
+from fvnet_mm.bench.model_complexity import (
+    CLASSIFICATION_SHAPE,
+    DETECTION_SHAPE,
+    SEGMENTATION_SHAPE,
+    WIDE_SEGMENTATION_SHAPE,
+)
+from fvnet_mm.engine.trunk import CONFIGS, DESCRIPTIONS
+from fvnet_mm.report.published import MACS_AT_512, PublishedResult, read_published
+
+TOLERANCE = 0.02
+OWN = ("fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l")
+PUBLISHED_AS = {
+    "edgenext_small": ("EdgeNeXt", ("small", "small_usi")),
+    "efficientformer_l1": ("EfficientFormer", ("L1",)),
+    "efficientformer_l3": ("EfficientFormer", ("L3",)),
+    "efficientformer_l7": ("EfficientFormer", ("L7",)),
+    "efficientformerv2_l": ("EfficientFormerV2", ("L",)),
+    "efficientformerv2_s0": ("EfficientFormerV2", ("S0",)),
+    "efficientformerv2_s1": ("EfficientFormerV2", ("S1",)),
+    "efficientformerv2_s2": ("EfficientFormerV2", ("S2",)),
+    "fastvit_sa12": ("FastViT", ("SA12",)),
+    "fastvit_sa24": ("FastViT", ("SA24",)),
+    "fastvit_t8": ("FastViT", ("T8",)),
+    "mambaout_femto": ("MambaOut", ("Femto",)),
+    "mambaout_kobe": ("MambaOut", ("Kobe",)),
+    "mobilenet_v2": ("MobileNetV2", ("x1.0", "1.00", "(variant not stated)")),
+    "mobilenet_v3_large": ("MobileNetV3", ("Large x1.0", "large", "(variant not stated)")),
+    "mobilenetv4_conv_medium": ("MobileNetV4", ("Conv-M",)),
+    "mobilenetv4_conv_small": ("MobileNetV4", ("Conv-S",)),
+    "mobileone_s1": ("MobileOne", ("S1",)),
+    "poolformer_s12": ("PoolFormer", ("S12",)),
+    "poolformer_s24": ("PoolFormer", ("S24",)),
+    "pvt_v2_b0": ("PVTv2", ("B0",)),
+    "pvt_v2_b1": ("PVTv2", ("B1",)),
+    "repvit_m0_9": ("RepViT", ("M0.9",)),
+    "repvit_m1_1": ("RepViT", ("M1.1",)),
+    "repvit_m1_5": ("RepViT", ("M1.5",)),
+    "repvit_m2_3": ("RepViT", ("M2.3",)),
+    "resnet18": ("ResNet", ("18",)),
+    "resnet50": ("ResNet", ("50",)),
+    "starnet_s1": ("StarNet", ("S1",)),
+    "starnet_s4": ("StarNet", ("S4",)),
+    "swiftformer_l1": ("SwiftFormer", ("L1",)),
+    "swiftformer_l3": ("SwiftFormer", ("L3",)),
+    "swiftformer_s": ("SwiftFormer", ("S",)),
+    "swiftformer_xs": ("SwiftFormer", ("XS",)),
+}
+"""The family and the variants under which published tables have a trunk."""
+
+WITNESSES = {
+    "timm:fastvit_t12": ("FastViT", ("T12",)),
+    "timm:mobilenetv4_hybrid_medium": ("MobileNetV4", ("Hybrid-M",)),
+}
+"""Models of timm that are no trunks of the suite and tell by their published numbers how a source counted."""
+
+CORRECTED = {
+    "PVTv2 arXiv 2106.13797 ImageNet table": "github.com/whai362/PVT: issue 60, classification/README.md",
+}
+"""Sources whose parameters their authors called wrong and corrected, and where they did."""
+
+TIMM_AS = {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_large": "mobilenetv3_large_100"}
+"""Trunks under another name in timm's table; the others have their own."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published number, and what it is of.
+
+    Attributes:
+        subject: What is counted.
+        parameters: Whether it is parameters; else MACs.
+        published: As printed, in millions or billions.
+        sources: Who says so.
+    """
+
+    subject: Subject
+    parameters: bool
+    published: Decimal
+    sources: tuple[str, ...]
+
+    @property
+    def family(self) -> str:
+        return (PUBLISHED_AS | WITNESSES)[self.subject.trunk][0]
+
+    def miss(self, count: int) -> float:
+        """Relative difference of a count from what is published."""
+        return self.scaled(count) / float(self.published) - 1
+
+    def scaled(self, count: int) -> float:
+        return count / (1e6 if self.parameters else 1e9)
+
+    def fits(self, count: int) -> bool:
+        """Whether a count is within 2 % of something that rounds to the published number."""
+        half_a_digit = float(Decimal(5).scaleb(self.published.as_tuple().exponent - 1))
+        distance = max(0.0, abs(self.scaled(count) - float(self.published)) - half_a_digit)
+        return distance <= TOLERANCE * float(self.published)
+
+
+def trunks() -> list[str]:
+    """Names of all backbone descriptions but FVNet's own."""
+    return sorted(path.stem for path in (CONFIGS / DESCRIPTIONS).glob("*.py") if path.stem not in OWN)
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """What is published of the suite's trunks and models with them, equal numbers in one."""
+    return _claims_of(trunks())
+
+
+@cache
+def witnesses() -> tuple[Claim, ...]:
+    """What is published of the :data:`WITNESSES`."""
+    return _claims_of(WITNESSES)
+
+
+def same_source(one: Claim, other: Claim) -> bool:
+    """Whether two numbers are from the same paper, in whichever of its tables, or page."""
+    first, second = ({re.split(r" Tables? ", source)[0] for source in claim.sources} for claim in (one, other))
+    return bool(first & second)
+
+
+def _claims_of(names: Iterable[str]) -> tuple[Claim, ...]:
+    merged: dict[tuple[Subject, bool, Decimal], list[str]] = {}
+    for trunk in names:
+        for result in read_published():
+            subject = _subject(trunk, result)
+            if subject is None:
+                continue
+            for parameters, published in ((True, result.params_m), (False, result.macs_g)):
+                if subject.framework == TRUNK and parameters:
+                    continue  # said of the classification network
+                if published is not None:
+                    key = (Subject(trunk, subject.framework, _shape(subject, parameters)), parameters, published)
+                    sources = merged.setdefault(key, [])
+                    sources += [result.source] * (result.source not in sources)
+    found = [Claim(*key, tuple(sources)) for key, sources in merged.items()]
+    frameworks = (CLASSIFICATION, TRUNK, *LEAVES)
+    return tuple(
+        sorted(found, key=lambda c: (c.subject.trunk, frameworks.index(c.subject.framework), not c.parameters))
+    )
+
+
+def _shape(subject: Subject, parameters: bool) -> tuple[int, int]:
+    """Parameters do not depend on the image: the customary one, so that equal statements meet."""
+    return CLASSIFICATION_SHAPE if parameters and subject.framework == CLASSIFICATION else subject.shape
+
+
+def _subject(trunk: str, result: PublishedResult) -> Subject | None:
+    """What a published result is of, if it is of this trunk."""
+    family, variants = (PUBLISHED_AS | WITNESSES)[trunk]
+    if result.backbone == f"timm:{TIMM_AS.get(trunk, trunk)}":
+        return Subject(trunk, CLASSIFICATION, CLASSIFICATION_SHAPE)
+    if result.backbone != family or result.variant not in variants:
+        return None
+    if result.params_scope == MACS_AT_512:
+        return Subject(trunk, TRUNK, SEGMENTATION_SHAPE)
+    if result.params_scope == "backbone":
+        size = int(result.input_size) if result.input_size.isdigit() else CLASSIFICATION_SHAPE[0]
+        return Subject(trunk, CLASSIFICATION, (size, size))
+    if result.params_scope == "detector":
+        return Subject(trunk, result.framework, DETECTION_SHAPE)
+    if result.params_scope == "segmentor":
+        wide = result.framework == "UperNet"
+        return Subject(trunk, result.framework, WIDE_SEGMENTATION_SHAPE if wide else SEGMENTATION_SHAPE)
+    return None

@@ -1,8 +1,8 @@
 """The closed-form step of an FTFU on a GPU: one Triton kernel forward, one backward.
 
 Eager PyTorch takes ten kernels and as many passes over memory forward, and more than twice that backward. What
-``torch.compile`` makes of the step alone is as fast as this forward, slower backward on large maps, and compiled anew
-for every size of a map. Where a whole trunk is compiled, the step is fused with its neighbours, and
+``torch.compile`` makes of the step alone is about as fast as these (docs/speedups.md), but compiled anew for every size
+of a map, until it gives up. Where a whole trunk is compiled, the step is fused with its neighbours, and
 :func:`~.fluid_step.fluid_step` leaves it to the compiler.
 """
 

@@ -17,6 +17,7 @@ def speedups(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_page_is_what_was_measured(script: Callable[..., str]) -> None:
     assert script("speedups", "--check") == ""
+    assert script("step_speed", "--check") == ""
 
 
 def test_a_ratio_is_taken_round_by_round(speedups: ModuleType) -> None:

@@ -17,6 +17,9 @@ from fvnet_mm.errors import UserError
 FUSED = ("Adam", "AdamW", "SGD")
 """Torch's optimizers that update all parameters in one pass, on CPUs and GPUs."""
 
+PROGRAMS = 64
+"""That one piece of code may be compiled to; torch's own limit, 8, ends in computing uncompiled from there on."""
+
 
 def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
     """Writes into a training's config how it is to be computed.
@@ -45,6 +48,8 @@ def accelerate_model(model: nn.Module, cfg: Config) -> nn.Module:
     if cfg.get("channels_last"):
         model = model.to(memory_format=torch.channels_last)
     if cfg.get("compile_trunk"):
+        # Blocks share their code, and each of their sizes, for training and for evaluation, is a program of it.
+        torch._dynamo.config.recompile_limit = max(PROGRAMS, torch._dynamo.config.recompile_limit)
         # Heads and losses take branches that depend on the data, at which a compiler stops.
         for name in ("backbone", "neck"):
             part = getattr(model, name, None)

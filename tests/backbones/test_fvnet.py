@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import doctest
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -377,6 +378,44 @@ def test_compiled_inference_is_the_eager_one():
     with torch.no_grad():
         compiled = torch.compile(net, fullgraph=True, backend="eager")(x)
         for y, z in zip(net(x), compiled, strict=True):
+            torch.testing.assert_close(y, z)
+
+
+def test_blocks_of_a_stage_share_a_program():
+    torch.compiler.reset()
+    net = FVNet(dict(channels=(8, 16, 16, 24), depths=(3, 2, 4, 1)))
+    names = list(net.state_dict())
+    x = image()
+    net.zero_grad()
+    total(net(x)).backward()
+    expected = [p.grad.clone() for p in net.parameters()]
+    programs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable[..., tuple]:
+        programs.append(graph)
+        return graph.forward
+
+    net.compile(backend=backend)
+    net.zero_grad()
+    total(net(x)).backward()
+    assert len(programs) == 4
+    assert list(net.state_dict()) == names
+    for p, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+
+
+def test_a_compiled_network_can_be_copied():
+    """As averages of weights do; the copy computes with its own."""
+    torch.compiler.reset()
+    net = FVNet(SMALL).eval()
+    net.compile(backend="eager")
+    twin = copy.deepcopy(net)
+    nn.init.zeros_(twin.stages[0].blocks[0].mix.norm.weight)
+    x = image()
+    plain = FVNet(SMALL).eval()
+    plain.load_state_dict(twin.state_dict())
+    with torch.no_grad():
+        for y, z in zip(twin(x), plain(x), strict=True):
             torch.testing.assert_close(y, z)
 
 

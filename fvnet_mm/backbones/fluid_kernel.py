@@ -139,7 +139,8 @@ def _run_forward(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) 
     layout = _Layout.of(x)
     x, offset, z = layout.laid_out(x, offset, z)
     y = torch.empty_like(x)
-    _forward[layout.programs](x, offset, z, _rates(leak, layout.channels), y, dt, *layout.arguments)
+    with torch.cuda.device_of(x):  # Triton launches on the current device, wherever the maps are
+        _forward[layout.programs](x, offset, z, _rates(leak, layout.channels), y, dt, *layout.arguments)
     return y
 
 
@@ -165,6 +166,7 @@ class _KernelStep(torch.autograd.Function):
         sums = (tiles[0], layout.columns) if layout.last else (layout.rows, tiles[1])
         to_leak = torch.empty(sums, dtype=torch.float32, device=x.device)
         rates = _rates(leak, layout.channels)
-        _backward[tiles](x, offset, z, rates, grad, to_x, to_offset, to_z, to_leak, ctx.dt, *layout.arguments)
+        with torch.cuda.device_of(x):
+            _backward[tiles](x, offset, z, rates, grad, to_x, to_offset, to_z, to_leak, ctx.dt, *layout.arguments)
         by_channel = to_leak.sum(0) if layout.last else to_leak.view(-1, layout.channels, tiles[1]).sum((0, 2))
         return to_x, to_offset, to_z, by_channel.view(-1, 1, 1).sum_to_size(leak.shape).to(leak.dtype), None

@@ -45,8 +45,11 @@ def test_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
-    """The whole demo, as a stranger runs it from another folder: on all cores, whose number its roundings depend on."""
-    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    """The whole demo, as a stranger runs it from another folder: on all cores, whose number its roundings depend on.
+
+    Threads that wait sleep: beside other tests those that spin hold each other up.
+    """
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"OMP_WAIT_POLICY": "PASSIVE"}
     config = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
     done = start("train", config, "--demo", "--work-dir", "demo", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-2000:]

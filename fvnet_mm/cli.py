@@ -6,6 +6,7 @@ Imports neither torch nor the OpenMMLab libraries, so that ``--help`` answers at
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -121,3 +122,9 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
 def _complain(sentence: str) -> int:
     print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
     return 2
+
+
+def show_progress(text: str) -> None:
+    """Overwrites one line of the terminal, if there is one; an empty text clears it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)

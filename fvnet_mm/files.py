@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from fvnet_mm.errors import UserError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -28,6 +30,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_or_said(what: str) -> Iterator[None]:
+    """Turns the system's refusal to write into a sentence.
+
+    Raises:
+        UserError: The block raised an OSError; it names ``what`` could not be written, and why.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {error.strerror or error}.") from error
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

@@ -6,12 +6,10 @@ python tools/benchmark.py configs/retinanet_fvnet_s_coco.py --backbone repvit_m1
 
 import argparse
 import re
-import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool
+from fvnet_mm.cli import run_tool, show_progress
 from fvnet_mm.errors import UserError
 
 
@@ -101,12 +99,6 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _show_progress(text: str) -> None:
-    """Overwrites one line of the terminal; an empty text clears it."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Imports late, so that --help answers at once."""
     from fvnet_mm.bench.speed.session import plan_of, run_benchmark
@@ -118,7 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
     file = folder / BENCHMARK
     if file.exists():
         raise UserError(f"{file} holds a benchmark already; choose another folder with --work-dir.")
-    record = run_benchmark(plan_of(arguments), file, _show_progress)
+    record = run_benchmark(plan_of(arguments), file, show_progress)
     show_benchmark(record)
     for path in (file, *draw_benchmark(record, folder)):
         print(path)

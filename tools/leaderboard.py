@@ -8,15 +8,14 @@ python tools/leaderboard.py reproduce retinanet-fvnet_s-0123abcd --against work_
 """
 
 import argparse
-import contextlib
 import json
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool
+from fvnet_mm.cli import run_tool, show_progress
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing, written_or_said
 
 COMMANDS = ("build", "import", "compare", "reproduce")
 
@@ -111,14 +110,6 @@ def build(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-@contextlib.contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
-
-
 def import_run(arguments: argparse.Namespace) -> None:
     from fvnet_mm.records.reading import RECORD, write_record
     from fvnet_mm.report.importing import import_work_dir
@@ -127,13 +118,12 @@ def import_run(arguments: argparse.Namespace) -> None:
     if out.exists():
         raise UserError(f"{out} exists already; --out FILE names another place, or move it away.")
     record = import_work_dir(arguments.folder)
-    with _writing(out):
+    with written_or_said(str(out)):
         write_record(record, out)
     print(f"wrote {out}")
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    from fvnet_mm.files import replacing
     from fvnet_mm.report.leaderboard.reproduce import find_runs
     from fvnet_mm.report.statistics.compare import Run, compare_seeds
     from fvnet_mm.report.statistics.comparison import format_comparison
@@ -142,20 +132,14 @@ def compare(arguments: argparse.Namespace) -> None:
     comparison = compare_seeds(
         *([Run(run.record, run.folder) for run in side] for side in sides),
         resamples=arguments.resamples,
-        progress=_show_progress if sys.stderr.isatty() else None,
+        progress=lambda what, done, total: show_progress(f"{done:,} of {total:,}, {what}" if done < total else ""),
         allow_other_protocol=arguments.allow_other_protocol,
         ground_truth=arguments.ground_truth,
     )
     print(format_comparison(comparison))
     if arguments.json is not None:
-        with _writing(arguments.json), replacing(arguments.json) as temporary:
+        with written_or_said(str(arguments.json)), replacing(arguments.json) as temporary:
             temporary.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _show_progress(what: str, done: int, total: int) -> None:
-    """Overwrites one line of the terminal, and clears it at the end."""
-    line = f"{done:,} of {total:,}, {what}"[: shutil.get_terminal_size().columns - 1]
-    print(f"\r\033[K{line if done < total else ''}", end="", file=sys.stderr, flush=True)
 
 
 def reproduce(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.download import sha256_of
 from fvnet_mm.engine.state_dicts import some_of, under_prefix, weights_in, wrapper_prefixes
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 
 CLASSIFIERS = ("head", "heads", "head_dist", "aux_head", "fc", "classifier", "classifier_dist", "last_linear", "logits")
 """What torchvision, timm and the networks' own repositories call the classifier on top of a backbone."""
@@ -76,10 +76,8 @@ def convert(source: Path, target: Path, prefix: str | None = None, force: bool =
         "fvnet_mm": fvnet_mm.__version__,
         **_training(checkpoint.get("meta")),
     }
-    try:
+    with written_or_said(str(target)):
         _write(target, tensors, provenance)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}.") from error
     return Conversion(target, sha256_of(target), sum(tensor.numel() for tensor in tensors.values()), provenance)
 
 

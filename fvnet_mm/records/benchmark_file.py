@@ -8,7 +8,7 @@ import pydantic_core
 from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.records.benchmark import SCHEMA_VERSION, BenchmarkRecord
 
 BENCHMARK = "benchmark.json"
@@ -20,11 +20,8 @@ def write_benchmark(record: BenchmarkRecord, path: Path) -> None:
     Raises:
         UserError: The place cannot be written to.
     """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the benchmark record {path} cannot be written: {error.strerror}.") from error
+    with written_or_said(f"the benchmark record {path}"), replacing(path) as temporary:
+        temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_benchmark(path: Path) -> BenchmarkRecord:

@@ -10,19 +10,16 @@ A few minutes. The markers are the lines ``<!-- complexity:begin -->`` and ``<!-
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from claims import CORRECTED, OWN, TOLERANCE, Claim, claims, same_source, witnesses
 from countings import MACS, PARAMETERS, SOURCE_WIDE, Subject
+from marked import update
 
 from fvnet_mm.bench.model_complexity import DETECTION_SHAPE, SEGMENTATION_SHAPE, WIDE_SEGMENTATION_SHAPE
-from fvnet_mm.files import replacing
 
-BEGIN, END = "<!-- complexity:begin -->", "<!-- complexity:end -->"
 ROUNDING, EXPLAINED, NOT_EXPLAINED = "within 2 % of what rounds to", "counted", "not explained"
 ERRATUM = "corrected by the authors since, to what is counted here"
 EXCEPTIONS = 0.2
@@ -186,18 +183,6 @@ def ways() -> str:
     return "\n".join(lines)
 
 
-def with_tables(text: str, new: str) -> str:
-    """``text`` with what is between its markers replaced.
-
-    Raises:
-        ValueError: There is not exactly one pair of markers.
-    """
-    replaced, count = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{new}\n\n{END}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"has {count} pairs of markers {BEGIN} ... {END} where one is needed")
-    return replaced
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     action = parser.add_mutually_exclusive_group()
@@ -208,15 +193,8 @@ def main() -> None:
     if path is None:
         print(tables())
         return
-    old = path.read_text(encoding="utf-8")
-    try:
-        current = with_tables(old, tables())
-    except ValueError as error:
-        sys.exit(f"error: {path} {error}.")
-    if current != old and arguments.check:
-        sys.exit(f"error: the tables in {path} are stale; run: python docs/complexity.py --write {path}")
-    with replacing(path) as temporary:
-        temporary.write_text(current, encoding="utf-8")
+    command = f"python docs/complexity.py --write {path}"
+    update(path, "complexity", f"\n{tables()}\n", command, check=arguments.check is not None)
 
 
 if __name__ == "__main__":

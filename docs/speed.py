@@ -7,17 +7,16 @@ python docs/speed.py --check     exits with 1 where they are not there
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from marked import update
+
 from fvnet_mm.bench.speed.statistics import ratio_of
-from fvnet_mm.files import replacing
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 
 ROOT = Path(__file__).parents[1]
 RECORDS, PAGE = ROOT / "results" / "benchmark", ROOT / "docs" / "benchmark.md"
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 RIVALS = {
     "fvnet_t": ("mobilenet_v2", "mobilenet_v3_large", "repvit_m0_9"),
     "fvnet_s": ("repvit_m1_1", "swiftformer_s"),
@@ -51,29 +50,22 @@ def table(found: list[BenchmarkRecord], name: str) -> list[str]:
     return lines
 
 
-def page() -> str:
+def tables() -> str:
     by_conditions: dict[str, list[BenchmarkRecord]] = {}
     for record in records():
         by_conditions.setdefault(record.conditions.summary, []).append(record)
-    text = [BEGIN]
+    text: list[str] = []
     for conditions, found in by_conditions.items():
         text += [f"**{conditions}**", ""]
         for name in RIVALS:
             text += [*table(found, name), ""]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return before + "\n".join([*text[:-1], END]) + rest.partition(END)[2]
+    return "\n".join(text[:-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
-    text = page()
-    if parser.parse_args().check:
-        if text != PAGE.read_text(encoding="utf-8"):
-            sys.exit(f"{PAGE.name} is not what the records say; run python docs/speed.py")
-        return
-    with replacing(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    update(PAGE, "speed", tables(), "python docs/speed.py", check=parser.parse_args().check)
 
 
 if __name__ == "__main__":

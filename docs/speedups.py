@@ -1,14 +1,13 @@
 """What the suite's speed-ups are worth on this machine, measured beside what they replace.
 
-    python docs/speedups.py PART   measures a part (see --help), and keeps the result
-    python docs/speedups.py        puts the results into docs/speedups.md
-    python docs/speedups.py --check   exits with 1 where they are not there
+    python docs/speedups.py PART       measures a part (see --help), and keeps the result
+    python docs/speedups.py            puts the results into docs/speedups.md
+    python docs/speedups.py --check    exits with 1 where they are not there
 
 Processor seconds are measured, which a machine that is busy with other things does not lengthen as it does the clock's,
 workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Trainings on a GPU are measured
-by the clock. Rounds are interleaved (stock,
-suite, stock, suite, ...) and a round's two times divided; a ratio's interval is Student's, over the rounds' logarithms.
-The results are kept in docs/speedups.json. Needs Linux.
+by the clock. Rounds are interleaved (stock, suite, stock, suite, ...) and a round's two times divided; a ratio's
+interval is Student's, over the rounds' logarithms. The results are kept in docs/speedups.json. Needs Linux.
 """
 
 import argparse
@@ -17,21 +16,20 @@ import io
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+from interleaving import Times, interleaved
+from marked import update
 
 from fvnet_mm.files import replacing
 from fvnet_mm.report.statistics.seeds import mean_interval
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- speedups:begin -->", "<!-- speedups:end -->"
 RESULTS, PAGE = ROOT / "docs" / "speedups.json", ROOT / "docs" / "speedups.md"
 TITLES = {
     "evaluation": "COCO evaluation, {images:,} images x 100 detections: pycocotools, faster-coco-eval",
@@ -46,18 +44,6 @@ TITLES = {
     "--channels-last --compile",
 }
 PARTS = ("evaluation", "metric", "segmentation", "startup", "training", "gpu_float32", "gpu_mixed")
-
-Times = dict[str, list[float]]
-
-
-def interleaved(run: dict[str, Callable[[], float]], rounds: int) -> Times:
-    """Seconds of each of the two, round by round."""
-    times: Times = {name: [] for name in run}
-    for number in range(rounds):
-        for name, measure in run.items():
-            times[name].append(measure())
-        print(f"round {number + 1}:", {name: round(values[-1], 3) for name, values in times.items()}, flush=True)
-    return times
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -191,8 +177,8 @@ def ratio_in_words(times: Times) -> str:
     return f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f}, {len(logs)} rounds)"
 
 
-def page(results: dict[str, dict]) -> str:
-    """The page, with a table of what was measured between its markers."""
+def table(results: dict[str, dict]) -> str:
+    """A table of what was measured, and on what."""
     rows = []
     for name, title in TITLES.items():
         if name in results:
@@ -201,17 +187,8 @@ def page(results: dict[str, dict]) -> str:
             words = title.format(**result)
             rows.append(f"| {words} | {stock:.3g} s | {suite:.3g} s | {ratio_in_words(result['times'])} |")
     machines = sorted({", ".join(filter(None, (result.get("gpu"), result["machine"]))) for result in results.values()})
-    table = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
-    text = "\n".join([BEGIN, *table, "", f"Measured on: {'; '.join(machines)}.", END])
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return before + text + rest.partition(END)[2]
-
-
-def started_trainings() -> ModuleType:
-    """What starts trainings; imported when it is needed, since it loads the libraries."""
-    import started_trainings
-
-    return started_trainings
+    lines = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
+    return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
 
 def main() -> None:
@@ -233,18 +210,19 @@ def main() -> None:
         case "segmentation":
             measured = measure_segmentation(arguments.rounds)
         case "startup":
-            measured = started_trainings().measure_startup(interleaved, arguments.rounds, arguments.data)
+            from started_trainings import measure_startup  # loads the libraries
+
+            measured = measure_startup(arguments.rounds, arguments.data)
         case "training":
-            measured = started_trainings().measure_training(interleaved, arguments.rounds)
+            from started_trainings import measure_training
+
+            measured = measure_training(arguments.rounds)
         case "gpu_float32" | "gpu_mixed":
-            mixed = arguments.part == "gpu_mixed"
-            measured = started_trainings().measure_gpu_training(interleaved, arguments.rounds, mixed)
+            from started_trainings import measure_gpu_training
+
+            measured = measure_gpu_training(arguments.rounds, mixed=arguments.part == "gpu_mixed")
         case _:
-            if arguments.check and page(results) != PAGE.read_text(encoding="utf-8"):
-                sys.exit(f"{PAGE.name} is not what {RESULTS.name} says; run python docs/speedups.py")
-            if not arguments.check:
-                with replacing(PAGE) as temporary:
-                    temporary.write_text(page(results), encoding="utf-8")
+            update(PAGE, "speedups", table(results), "python docs/speedups.py", check=arguments.check)
             return
     machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {version('torch')}"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from interleaving import Times, interleaved
 from mmengine.config import Config
 
 from fvnet_mm.cli import tool_parser
@@ -26,9 +27,6 @@ from fvnet_mm.engine.weights import remove_pretrained
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
-
-Times = dict[str, list[float]]
-Interleaved = Callable[[dict[str, Callable[[], float]], int], Times]
 
 GPU_IMAGE, GPU_BATCH = (640, 480), 16
 """On a GPU: (width, height) of all images, COCO's most frequent, and the batch."""
@@ -111,7 +109,7 @@ def commands(folder: Path, stock: Path, suite: Path, flags: Sequence[str] = ()) 
     }
 
 
-def measure_startup(interleaved: Interleaved, rounds: int, data: Path) -> dict[str, dict]:
+def measure_startup(rounds: int, data: Path) -> dict[str, dict]:
     images = len(json.loads((data / "annotations" / "instances_train2017.json").read_bytes())["images"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,7 +127,7 @@ def measure_startup(interleaved: Interleaved, rounds: int, data: Path) -> dict[s
     return {"startup_cold": dict(times=cold, images=images), "startup": dict(times=warm, images=images)}
 
 
-def measure_training(interleaved: Interleaved, rounds: int) -> dict[str, dict]:
+def measure_training(rounds: int) -> dict[str, dict]:
     """On the CPU: processor seconds of an iteration, of the second and third eight of the demo."""
     import torch
 
@@ -149,11 +147,10 @@ def measure_training(interleaved: Interleaved, rounds: int) -> dict[str, dict]:
     return {"training": dict(times=times, losses=curves, threads=torch.get_num_threads())}
 
 
-def measure_gpu_training(interleaved: Interleaved, rounds: int, mixed: bool) -> dict[str, dict]:
+def measure_gpu_training(rounds: int, *, mixed: bool) -> dict[str, dict]:
     """On a GPU: seconds of an iteration by the clock, with images of COCO's size.
 
     Args:
-        interleaved: Takes turns.
         rounds: Of each.
         mixed: Whether both train in mixed precision, mmdet's script as its --amp makes it (fp16), the suite in bf16.
     """

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
+
+from marked import update
 
 from fvnet_mm.files import replacing
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- step:begin -->", "<!-- step:end -->"
 RESULTS, PAGE = ROOT / "results" / "step", ROOT / "docs" / "speedups.md"
 SHAPES = ((16, 48, 200, 336), (64, 24, 56, 56), (1, 48, 128, 128))
 FORWARD_MAPS, BOTH_MAPS, COPY_MAPS = 4, 11, 2
@@ -90,13 +90,12 @@ def table(result: dict) -> list[str]:
     return lines
 
 
-def page() -> str:
-    text = [BEGIN]
+def tables() -> str:
+    text: list[str] = []
     for file in sorted(RESULTS.glob("*.json")):
         result = json.loads(file.read_text())
         text += [*table(result), "", f"Milliseconds, medians; {result['device']}, torch {result['torch']}.", ""]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    return before + "\n".join([*text[:-1], END]) + rest.partition(END)[2]
+    return "\n".join(text[:-1])
 
 
 def main() -> None:
@@ -108,13 +107,7 @@ def main() -> None:
         with replacing(RESULTS / f"{arguments.measure}.json") as temporary:
             temporary.write_text(json.dumps(measure(), indent=1) + "\n")
         return
-    if arguments.check:
-        if page() != PAGE.read_text(encoding="utf-8"):
-            sys.exit(f"{PAGE.name} is not what {RESULTS.name} says; run python docs/step_speed.py")
-        return
-    text = page()
-    with replacing(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    update(PAGE, "step", tables(), "python docs/step_speed.py", check=arguments.check)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ A file marks the table's place with the lines ``<!-- variants:begin -->`` and ``
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 from pathlib import Path
 
 import torch
+from marked import update
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.complexity import count_macs, count_parameters
-from fvnet_mm.files import replacing
 
-BEGIN, END = "<!-- variants:begin -->", "<!-- variants:end -->"
 IMAGE = (1, 3, 224, 224)
 HEADER = (
     "Variant",
@@ -51,18 +48,6 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def with_table(text: str, new: str) -> str:
-    """``text`` with what is between its markers replaced.
-
-    Raises:
-        ValueError: There is not exactly one pair of markers.
-    """
-    replaced, count = re.subn(f"{BEGIN}.*?{END}", f"{BEGIN}\n{new}\n{END}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"has {count} pairs of markers {BEGIN} ... {END} where one is needed")
-    return replaced
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="The table of FVNet's variants, counted from the code.")
     action = parser.add_mutually_exclusive_group()
@@ -77,17 +62,8 @@ def main() -> None:
     if not arguments.write and not arguments.check:
         print(new)
     for path in (*arguments.write, *arguments.check):
-        old = path.read_text(encoding="utf-8")
-        try:
-            current = with_table(old, new)
-        except ValueError as error:
-            sys.exit(f"error: {path} {error}.")
-        if current == old:
-            continue
-        if arguments.check:
-            sys.exit(f"error: the table in {path} is stale; run: python docs/variants.py --write {path}")
-        with replacing(path) as temporary:
-            temporary.write_text(current, encoding="utf-8")
+        command = f"python docs/variants.py --write {path}"
+        update(path, "variants", new, command, check=path in arguments.check)
 
 
 if __name__ == "__main__":

@@ -156,9 +156,10 @@ def test_binary_units(complexity):
 
 
 def test_page_without_markers(complexity):
+    from marked import with_marked
 
     with pytest.raises(ValueError, match="has 0 pairs of markers"):
-        complexity.with_tables("nothing here", "| new |")
-    marked = f"before\n{complexity.BEGIN}\nold\n{complexity.END}\nafter\n"
-    new = complexity.with_tables(marked, r"| \1 |")
-    assert new == f"before\n{complexity.BEGIN}\n\n| \\1 |\n\n{complexity.END}\nafter\n"
+        with_marked("nothing here", "complexity", "| new |")
+    begin, end = "<!-- complexity:begin -->", "<!-- complexity:end -->"
+    new = with_marked(f"before\n{begin}\nold\n{end}\nafter\n", "complexity", "\n| \\1 |\n")
+    assert new == f"before\n{begin}\n\n| \\1 |\n\n{end}\nafter\n"

@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .fluid_step import _FluidStep
+
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Of the maps, in any combination; the kernels compute in float32."""
 
@@ -144,15 +146,12 @@ def _run_forward(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) 
     return y
 
 
-class _KernelStep(torch.autograd.Function):
+class _KernelStep(_FluidStep):
+    """That function, keeping what it keeps, by the kernels."""
+
     @staticmethod
     def forward(x: Tensor, offset: Tensor, z: Tensor, leak: Tensor, dt: float) -> Tensor:
         return _run_forward(x, offset, z, leak, dt)
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
-        *tensors, ctx.dt = inputs
-        ctx.save_for_backward(*tensors)
 
     @staticmethod
     @once_differentiable

@@ -20,7 +20,6 @@ from .timm_features import (
     constructor_parameters,
     create_trunk,
     features,
-    pyramid_channels,
     requested_levels,
     try_out,
 )
@@ -126,15 +125,6 @@ class TimmBackbone(BaseModule):
             ValueError: There is no such model, or it lacks one of these stages.
         """
         return tuple(level.channels for level in requested_levels(model_name, checked_out_indices(out_indices)))
-
-    @classmethod
-    def pyramid_channels(cls, model_name: str) -> tuple[int | None, ...]:
-        """Channels of all four stages without allocating anything; None for those that the model lacks.
-
-        Raises:
-            ValueError: There is no such model, or it has no pyramid of features.
-        """
-        return pyramid_channels(model_name)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Computes the requested levels of the pyramid.

@@ -60,7 +60,9 @@ def _check_stages(cfg: Config, name: str, channels: Sequence[int | None]) -> Non
 
 
 def _strides(stages: Iterable[int]) -> str:
-    *first, last = (str(4 * 2**stage) for stage in sorted(stages))
+    from fvnet_mm.backbones.arch import STRIDES  # late: the package brings the libraries
+
+    *first, last = (str(STRIDES[stage]) for stage in sorted(stages))
     return f"strides {', '.join(first)} and {last}" if first else f"stride {last}"
 
 
@@ -92,10 +94,11 @@ def describe(name: str, beside: Path = CONFIGS) -> ConfigDict:
 
 
 def _describe_timm_model(model_name: str) -> ConfigDict:
-    from fvnet_mm.backbones.timm_backbone import TimmBackbone, default_weights
+    from fvnet_mm.backbones.timm_backbone import default_weights
+    from fvnet_mm.backbones.timm_features import pyramid_channels
 
     try:
-        channels = TimmBackbone.pyramid_channels(model_name)
+        channels = pyramid_channels(model_name)
     except ValueError as error:
         raise UserError(f"--backbone {TIMM_PREFIX}{model_name}: {error}") from error
     stages = tuple(stage for stage, count in enumerate(channels) if count is not None)

@@ -12,14 +12,15 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones import FVNet, FVNetArch
+from fvnet_mm.backbones.arch import STRIDES, as_tuple
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
@@ -33,6 +34,7 @@ RECORDS = PAGE.parents[1] / "results" / "ablation"
 IMAGE = (1, 3, 224, 224)
 BASE = "t"
 FTFU = {"type": "FTFU"}
+ARCH = tuple(field.name for field in fields(FVNetArch))
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
@@ -88,7 +90,7 @@ def variants() -> Iterator[Variant]:
         return {"unit": {"type": kind, **options}}
 
     def phases(*reaches: tuple[int, int]) -> dict[str, object]:
-        return {"arch": asdict(replace(FVNet.get_arch(BASE), phases=(reaches,) * 4))}
+        return {"phases": (reaches,) * len(STRIDES)}
 
     question = "What the phases hold"
     yield Variant(question, "FTFU", {})
@@ -127,11 +129,22 @@ def variants() -> Iterator[Variant]:
         yield Variant(question, ", ".join(map(str, reaches)), phases(*reaches))
     pooled = {"unit": [FTFU, {"type": "PooledFTFU"}]}
     yield Variant(question, "slow phase that also sees the mean over the image", pooled)
+    question = "Depths, widths and expansions at about equal cost"
+    deep, wide = (24, 48, 136, 272), (40, 80, 192, 384)
+    yield Variant(question, "more blocks at stride 16", {"depths": (1, 1, 10, 3)})
+    yield Variant(question, "more blocks elsewhere", {"depths": (3, 3, 6, 4)})
+    yield Variant(question, "narrower and deeper", {"channels": deep, "depths": (4, 4, 13, 4)})
+    yield Variant(question, "wider and shallower", {"channels": wide, "depths": (1, 2, 6, 2)})
+    yield Variant(question, "expansion 2, deeper", {"expansions": (2.0,) * 4, "depths": (2, 2, 12, 4)})
+    yield Variant(question, "expansion 3", {"expansions": (3.0,) * 4})
+    yield Variant(question, "expansion 4, shallower", {"expansions": (4.0,) * 4, "depths": (1, 2, 7, 2)})
 
 
 def settings_of(arguments: Mapping[str, object]) -> str:
     """The arguments that tell variants apart, in one canonical text, from a row or a record."""
-    arch = FVNet.get_arch(arguments.get("arch", BASE))
+    replaced = {name: as_tuple(arguments[name]) for name in ARCH if name in arguments}
+    arch = replace(FVNet.get_arch(arguments.get("arch", BASE)), **replaced)
+    arch = replace(arch, expansions=tuple(map(float, arch.expansions)))
     unit = arguments.get("unit", FTFU)
     units = [unit] * max(map(len, arch.phases)) if isinstance(unit, Mapping) else unit
     units = [{**FTFU, **each} for each in units]
@@ -161,7 +174,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
 
 
 def _title(record: RunRecord) -> str:
-    varied = ("arch", "unit", "tau", *NOT_VARIED)
+    varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
     rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
     data = record.data.label if record.data else "unknown data"
     length = f"{record.protocol.length} {record.protocol.length_unit}s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import MethodType
 from typing import ClassVar
 
@@ -40,6 +40,7 @@ class FVNet(BaseModule):
 
     Args:
         arch: Name of an entry of :attr:`arch_settings`, or a dict of the fields of :class:`FVNetArch`.
+        channels, depths, expansions, phases: Fields of :class:`FVNetArch` in place of those of ``arch``.
         out_indices: Stages (0 to 3) to return, in ascending order.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages. Frozen parts are
             in eval mode and need no gradient. Output norms stay trainable.
@@ -79,6 +80,10 @@ class FVNet(BaseModule):
         self,
         arch: str | Mapping[str, Sequence] = "s",
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        channels: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        expansions: Sequence[float] | None = None,
+        phases: Sequence[Sequence[Sequence[int]]] | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -92,7 +97,8 @@ class FVNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch = self.get_arch(arch)
+        replaced = dict(channels=channels, depths=depths, expansions=expansions, phases=phases)
+        self.arch = replace(self.get_arch(arch), **{k: as_tuple(v) for k, v in replaced.items() if v is not None})
         self.out_indices = checked_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
         if not -1 <= frozen_stages <= num_stages:

@@ -134,6 +134,21 @@ def test_bad_arch(change, message):
         FVNet(SMALL | change)
 
 
+@pytest.mark.parametrize("name", ["channels", "depths", "expansions", "phases"])
+def test_a_field_in_place_of_the_archs(name):
+    other = dataclasses.asdict(FVNet.get_arch("t")) | {
+        "channels": (16, 24, 32, 40),
+        "depths": (1, 2, 2, 1),
+        "expansions": (2.0, 4.0, 2.0, 4.0),
+        "phases": (((3, 1),), ((5, 1),), ((3, 1), (3, 2)), ((3, 4),)),
+    }
+    net = FVNet("t", **{name: other[name]})
+    assert net.arch == dataclasses.replace(FVNet.get_arch("t"), **{name: other[name]})
+    assert FVNet("t", **{name: list(other[name])}).arch == net.arch
+    with pytest.raises(ValueError, match=f"arch\\['{name}'\\] must have one entry for each of the 4 stages"):
+        FVNet("t", **{name: other[name][:3]})
+
+
 def test_arch_with_a_missing_key():
     with pytest.raises(ValueError, match=r"a dict with the keys \['channels', 'depths'\]"):
         FVNet({"channels": (16, 24, 32, 40)})

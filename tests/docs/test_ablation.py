@@ -2,11 +2,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from mmengine.config import Config as MMConfig
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.backbones.mpfb import UNITS
+from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
 from fvnet_mm.records.reading import write_record
+from fvnet_mm.suite.schema import SuiteFile
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
 
@@ -42,6 +46,25 @@ def test_every_unit_has_a_row_of_its_own(ablation):
     named = {each["type"] for unit in units for each in (unit if isinstance(unit, list) else [unit])}
     assert named == set(UNITS)
     assert len({ablation.settings_of(row.arguments) for row in rows}) == len(rows)
+
+
+def test_every_job_of_the_suite_trains_a_row(ablation):
+    root = PAGE.parents[1]
+    suite = SuiteFile.model_validate(yaml.safe_load((root / "suites" / "ablation.yaml").read_text()))
+    rows = {ablation.settings_of(row.arguments): row for row in ablation.variants()}
+    trained = []
+    for run in suite.runs:
+        cfg = MMConfig.fromfile(root / run.config)
+        apply_overrides(cfg, list(run.cfg_options))
+        assert list(cfg.model.neck.in_channels) == list(
+            FVNet(**{k: v for k, v in cfg.model.backbone.items() if k != "type"}).channels
+        )
+        trained.append(rows[ablation.settings_of(cfg.model.backbone)].name)
+    assert len(set(trained)) == len(trained)
+    assert {row.name for row in rows.values()} - set(trained) == {
+        "a longer step in the slow phase",  # lists of units, which need a config of their own
+        "slow phase that also sees the mean over the image",
+    }
 
 
 def test_page_has_the_costs_of_the_code(monkeypatch):

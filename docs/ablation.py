@@ -1,6 +1,6 @@
 """The page of FVNet's ablations: what each variant costs, counted from the code, and scores, read from run records.
 
-python docs/ablation.py                             prints it, with the results of the trainings in results/ablation
+python docs/ablation.py                             prints it, with the results in results/ablation and ablation_3x
 python docs/ablation.py --write                     writes docs/ablation.md
 python docs/ablation.py --records DIR ...           with the results of the finished trainings in these folders
 """
@@ -30,7 +30,8 @@ from fvnet_mm.report.leaderboard.names import MAIN_METRICS
 from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
-RECORDS = PAGE.parents[1] / "results" / "ablation"
+RECORDS = [PAGE.parents[1] / "results" / name for name in ("ablation", "ablation_3x")]
+TIME_CONSTANTS = RECORDS[0] / "time_constants.json"
 IMAGE = (1, 3, 224, 224)
 BASE = "t"
 FTFU = {"type": "FTFU"}
@@ -67,6 +68,12 @@ So short a training from random weights on so few images may not show what a lon
 says so below.
 """
 
+MOVED = """## Where the time constants end
+
+How far training has moved them: geometric mean over blocks, phases and channels, over all seeds, and in brackets the
+mean size of the change, whichever its direction. `docs/learned_tau.py` has read it from the checkpoints.
+"""
+
 
 class Variant(NamedTuple):
     """A row: what is changed in words, and the arguments of FVNet that do it."""
@@ -77,10 +84,10 @@ class Variant(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a table needs of a record."""
+    """What a table needs of a record; ``value`` is None where the training ended at a loss or gradient not finite."""
 
     seed: int | None
-    value: float
+    value: float | None
 
 
 def variants() -> Iterator[Variant]:
@@ -163,7 +170,8 @@ def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
         record = read_record(file)
         value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
         own = record.backbone.type == "FVNet" and settings_of(record.backbone.arguments)
-        if record.status != "finished" or own not in known or value is None:
+        diverged = value is None and any(file.parent.glob("nonfinite_iter_*.json"))
+        if own not in known or not (diverged or (record.status == "finished" and value is not None)):
             print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
             continue
         runs = tables[_title(record)][own]
@@ -178,6 +186,8 @@ def _title(record: RunRecord) -> str:
     rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
     data = record.data.label if record.data else "unknown data"
     length = f"{record.protocol.length} {record.protocol.length_unit}s"
+    if record.protocol.learning_rate is not None:
+        length += f" at a learning rate of {record.protocol.learning_rate:g}"
     others = f", {', '.join(f'{key}={value}' for key, value in rest.items())}" if rest else ""
     metric = MAIN_METRICS[record.task]
     return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}{others}"
@@ -198,45 +208,73 @@ def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
     """
     if not runs:
         return "0", "not run", ""
-    values = [run.value for run in runs]
+    finished = {run.seed: run.value for run in runs if run.value is not None}
+    diverged = len(runs) - len(finished)
+    count = f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs))
+    if not finished:
+        return count, "", ""
+    values = list(finished.values())
     cell = f"{np.mean(values):.2f}"
     if interval := mean_interval(values):
         cell += f" ± {(interval.high - interval.low) / 2:.2f}"
-    of_base = {run.seed: run.value for run in base}
-    differences = [run.value - of_base[run.seed] for run in runs if run.seed in of_base]
+    of_base = {run.seed: run.value for run in base if run.value is not None}
+    differences = [value - of_base[seed] for seed, value in finished.items() if seed in of_base]
     if not differences or runs is base:
-        return str(len(runs)), cell, ""
+        return count, cell, ""
     difference = f"{np.mean(differences):+.2f}"
     if interval := mean_interval(differences):
         difference += f" [{interval.low:+.2f}, {interval.high:+.2f}], {decide(interval)}"
-    return str(len(runs)), cell, difference
+    return count, cell, difference
+
+
+def time_constants(changes: Sequence[Mapping]) -> list[str]:
+    """A table of how far training has moved the time constants of those rows that learn them, stage by stage."""
+    names = {settings_of(row.arguments): row.name for row in variants()}
+    by_row: dict[str, list[list[Mapping[str, float]]]] = defaultdict(list)
+    for change in changes:
+        by_row[names[settings_of(change["arguments"])]].append(change["stages"])
+    lines = [
+        f"| Time constants | Seeds | {' | '.join(f'stride {stride}' for stride in STRIDES)} |",
+        f"| --- | ---: |{' ---: |' * len(STRIDES)}",
+    ]
+    for name, runs in by_row.items():
+        cells = []
+        for stage in zip(*runs, strict=True):
+            mean, size = (np.mean([run[key] for run in stage]) for key in ("mean", "mean_absolute"))
+            cells.append(f"{np.expm1(mean):+.1%} ({np.expm1(size):.1%})")
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return lines
 
 
 def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
-    """The whole page: a table for each protocol that was run, or one without results."""
+    """The whole page: a table of all rows, and one of those that were run for each further protocol."""
     rows = list(variants())
     costs = [cost(row.arguments) for row in rows]
     parts = [INTRODUCTION]
-    for title, runs in sorted(tables.items()) or [("No run yet", {})]:
+    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [("No run yet", {})]
+    for place, (title, runs) in enumerate(found):
         parts.append(f"## {title}\n")
         base = runs.get(settings_of(rows[0].arguments), ())
+        shown = [pair for pair in zip(rows, costs, strict=True) if not place or settings_of(pair[0].arguments) in runs]
         question = None
-        for row, counted in zip(rows, costs, strict=True):
+        for number, (row, counted) in enumerate(shown):
             if row.question != question:
                 question = row.question
                 parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to FTFU |")
                 parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
             own = runs.get(settings_of(row.arguments), ())
             parts.append(f"| {' | '.join((row.name, *counted, *result(own, base)))} |")
-            if row is rows[-1] or rows[rows.index(row) + 1].question != question:
+            if number + 1 == len(shown) or shown[number + 1][0].question != question:
                 parts.append("")
+    if TIME_CONSTANTS.exists():
+        parts += [MOVED, *time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))), ""]
     return "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The page of FVNet's ablations, from code and run records.")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--records", nargs="+", type=Path, default=[RECORDS], metavar="DIR", help="of run records")
+    parser.add_argument("--records", nargs="+", type=Path, default=RECORDS, metavar="DIR", help="of run records")
     arguments = parser.parse_args()
     try:
         text = page(read_runs(arguments.records))

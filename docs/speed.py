@@ -12,11 +12,12 @@ from pathlib import Path
 from marked import update
 
 from fvnet_mm.bench.speed.statistics import ratio_of
-from fvnet_mm.records.benchmark import BenchmarkRecord
+from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 
 ROOT = Path(__file__).parents[1]
 RECORDS, PAGE = ROOT / "results" / "benchmark", ROOT / "docs" / "benchmark.md"
+WHATS = ("trunk", "model", "predict")
 RIVALS = {
     "fvnet_t": ("mobilenet_v2", "mobilenet_v3_large", "repvit_m0_9"),
     "fvnet_s": ("repvit_m1_1", "swiftformer_s"),
@@ -25,40 +26,59 @@ RIVALS = {
 """By size of FVNet: the trunks that it is held against."""
 
 
+def in_order(case: Case) -> tuple[int, int, tuple[int, int]]:
+    """Where a case's row belongs: by part, then batch, then size."""
+    return WHATS.index(case.what), case.batch, case.size
+
+
 def records() -> list[BenchmarkRecord]:
     return [read_benchmark(file) for file in sorted(RECORDS.glob(f"*/{BENCHMARK}"))]
 
 
-def title(record: BenchmarkRecord, name: str) -> str:
-    """A model's name and its parameters, in millions."""
-    return f"{name} ({sum(record.model(name).parameters.values()) / 1e6:.1f} M)"
+def title(record: BenchmarkRecord, trunk: str) -> str:
+    """A trunk's name, its parameters in millions and, where they were counted alone, its MACs at 224 x 224 in G."""
+    model = next(model for model in record.models if model.backbone.name == trunk)
+    counted = model.counted_at("trunk", (224, 224))
+    macs = f", {counted.total_macs / 1e9:.2f} G" if counted else ""
+    return f"{trunk} ({model.parameters['backbone'] / 1e6:.1f} M{macs})"
+
+
+def by_trunk(record: BenchmarkRecord, case: Case) -> dict[str, Measurement]:
+    """The measurements of a case, by the names of the trunks."""
+    return {record.model(entry.model).backbone.name: entry for entry in record.of_case(case)}
 
 
 def table(found: list[BenchmarkRecord], name: str) -> list[str]:
-    """Markdown: how many times as fast one FVNet is as each of its rivals, case by case."""
-    rivals = RIVALS[name]
-    heads = (f"{title(found[0], name)}, image", "batch", "images/s", *(f"times {title(found[0], r)}" for r in rivals))
-    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
-    for record in found:
-        for case in record.cases:
-            of = {entry.model: entry for entry in record.of_case(case)}
-            cells = [f"{case.size[0]} x {case.size[1]}", str(case.batch), f"{of[name].throughput:.3g}"]
-            for rival in rivals:
-                ratio = ratio_of(*([[ms] for ms in of[each].round_ms] for each in (name, rival)))
-                cells.append(f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    """Markdown: how many times as fast one FVNet is as each of its rivals, case by case; nothing where none was run."""
+    rows = [(record, case) for record in found for case in record.cases if name in by_trunk(record, case)]
+    if not rows:
+        return []
+    rivals = [rival for rival in RIVALS[name] if rival in by_trunk(*rows[0])]
+    record = rows[0][0]
+    heads = (title(record, name), "image", "batch", "images/s", "floor", *(f"times {title(record, r)}" for r in rivals))
+    lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
+    for record, case in sorted(rows, key=lambda row: in_order(row[1])):
+        of = by_trunk(record, case)
+        own = of[name]
+        counted = record.model(own.model).counted_at(case.what, case.size)
+        least = counted.floor_ms(case.batch, record.bandwidth, record.conditions.precision)
+        share = "" if record.conditions.training or case.what == "predict" else f"{least / own.times.p50_ms:.0%}"
+        cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), f"{own.throughput:.3g}", share]
+        for rival in rivals:
+            ratio = ratio_of(*([[ms] for ms in entry.round_ms] for entry in (own, of[rival])))
+            cells.append(f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def tables() -> str:
+    """All tables, those of a set of conditions below them."""
     by_conditions: dict[str, list[BenchmarkRecord]] = {}
     for record in records():
         by_conditions.setdefault(record.conditions.summary, []).append(record)
     text: list[str] = []
     for conditions, found in by_conditions.items():
-        text += [f"**{conditions}**", ""]
-        for name in RIVALS:
-            text += [*table(found, name), ""]
+        text += [f"**{conditions}**", "", *(line for name in RIVALS for line in table(found, name))]
     return "\n".join(text[:-1])
 
 

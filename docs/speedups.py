@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from coco_scene import TRAINING_IMAGES, scene
 from interleaving import Times, interleaved
 from marked import update
 
@@ -37,6 +38,8 @@ TITLES = {
     "segmentation": "mIoU of 100 label maps of 512 x 683, 150 classes, on the CPU: mmseg's metric, the suite's",
     "startup": "From the command to the first logged iteration, {images:,} images: mmdet's script, tools/train.py",
     "startup_cold": "The same for the first time on a data set, every image decoded once",
+    "startup_small": "From the command to the first logged iteration, {images:,} images",
+    "startup_small_cold": "The same for the first time",
     "training": "Training iteration, RetinaNet-FVNet-S on the demo, {threads} threads: mmdet's script, tools/train.py",
     "training_gpu_float32": "Training iteration on a GPU, RetinaNet-FVNet-S, {batch} images of 640 x 480 enlarged to "
     "1067 x 800, float32: mmdet's script, tools/train.py --channels-last --compile",
@@ -51,34 +54,6 @@ def timed(call: Callable[[], object]) -> float:
         start = time.process_time()
         call()
         return time.process_time() - start
-
-
-def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[dict]]:
-    """Annotations as many and as large as COCO's, and mmdet's outputs of a middling detector."""
-    rng = np.random.default_rng(0)
-    annotations, outputs = [], []
-    for image in range(1, images + 1):
-        count = int(rng.poisson(7.3))
-        corners = rng.random((count, 2)) * [560, 400]
-        boxes = np.concatenate([corners, np.exp(rng.normal(3.7, 1, (count, 2))).clip(4, 400)], 1)
-        labels = rng.choice(rng.choice(classes, 3), count)
-        for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
-            crowd = int(rng.random() < 0.02)
-            entry = dict(id=len(annotations) + 1, image_id=image, category_id=label + 1, bbox=box, iscrowd=crowd)
-            annotations.append(entry | dict(area=box[2] * box[3]))
-        chosen = rng.integers(0, max(count, 1), detections)
-        near = rng.random(detections) < (0.5 if count else 0)
-        found = np.concatenate([rng.random((detections, 2)) * 500, rng.random((detections, 2)) * 200 + 4], 1)
-        found_labels = rng.integers(0, classes, detections)
-        if count:
-            found[near] = boxes[chosen[near]] + rng.normal(0, 4, (near.sum(), 4))
-            found_labels[near] = np.where(rng.random(near.sum()) < 0.7, labels[chosen[near]], found_labels[near])
-        found[:, 2:] = found[:, :2] + found[:, 2:].clip(1)
-        scores = rng.beta(1, np.where(near, 2, 12)).astype(np.float32)
-        outputs.append(dict(img_id=image, bboxes=found.astype(np.float32), scores=scores, labels=found_labels))
-    names = [dict(id=number + 1, name=f"class {number}") for number in range(classes)]
-    files = [dict(id=number, file_name=f"{number}.jpg", width=640, height=480) for number in range(1, images + 1)]
-    return dict(info={}, images=files, annotations=annotations, categories=names), outputs
 
 
 def measure_evaluation(rounds: int, images: int) -> dict[str, dict]:
@@ -195,24 +170,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=5000, help="of the evaluation")
-    parser.add_argument("--data", type=Path, help="a folder in COCO's layout for startup, as large as COCO's")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"of the evaluation (default 5,000), or to train on at the start ({TRAINING_IMAGES:,}, as many as COCO's)",
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
-    if arguments.part == "startup" and arguments.data is None:
-        parser.error("startup takes --data DIR, a folder in COCO's layout")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     match arguments.part:
         case "evaluation":
-            measured = measure_evaluation(arguments.rounds, arguments.images)
+            measured = measure_evaluation(arguments.rounds, arguments.images or 5000)
         case "metric":
-            measured = measure_metric(arguments.rounds, arguments.images)
+            measured = measure_metric(arguments.rounds, arguments.images or 5000)
         case "segmentation":
             measured = measure_segmentation(arguments.rounds)
         case "startup":
             from started_trainings import measure_startup  # loads the libraries
 
-            measured = measure_startup(arguments.rounds, arguments.data)
+            measured = measure_startup(arguments.rounds, arguments.images or TRAINING_IMAGES)
         case "training":
             from started_trainings import measure_training
 

@@ -65,9 +65,9 @@ class ConvNorm(nn.Sequential):
 
 
 def fuse_conv_norms(module: nn.Module) -> None:
-    """Replaces every :class:`ConvNorm` under ``module``, in place, by what its ``fuse()`` returns."""
+    """Replaces every module under ``module`` that has a ``fuse()``, in place, by what it returns."""
     for name, child in module.named_children():
-        if isinstance(child, ConvNorm):
+        if callable(getattr(child, "fuse", None)):
             setattr(module, name, child.fuse())
         else:
             fuse_conv_norms(child)

@@ -7,9 +7,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from fvnet_mm.backbones import FTFU, closed_form_step
+from fvnet_mm.backbones.ftfu import FusedFTFU
 
+BN = {"type": "BN"}
 values = st.floats(-100, 100)
 conductances = st.one_of(st.just(0.0), st.floats(1e-6, 50))
 time_constants = st.one_of(st.just(math.inf), st.floats(0.05, 1e4))
@@ -216,3 +220,39 @@ def test_unit_is_finite_under_autocast(unit, dtype, training):
 def test_conductance_is_float32_under_autocast(unit):
     with torch.autocast("cpu", torch.bfloat16):
         assert unit.conductances(torch.randn(1, 6, 8, 8)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("kernels", "fused_type"), [((3, 3), FusedFTFU), ((5, 5), FusedFTFU), ((5, 3), FTFU)])
+@pytest.mark.parametrize("size", [(2, 8, 9, 7), (1, 8, 100, 90)], ids=["small", "large"])
+def test_fused_unit_is_the_same_function(kernels, fused_type, size):
+    unit = FTFU(8, kernels[0], conductance_kernel_size=kernels[1], dt=0.7, norm_cfg=BN).double().eval()
+    with torch.no_grad():
+        for norm in (unit.attractor.norm, unit.conductance.norm):
+            for tensor in (norm.weight, norm.bias, norm.running_mean):
+                tensor.normal_()
+            norm.running_var.uniform_(0.1, 3)
+        fused = unit.fuse()
+        x = torch.randn(size, dtype=torch.float64)
+        before = x.clone()
+        torch.testing.assert_close(fused(x), unit(x))
+    assert type(fused) is fused_type
+    assert torch.equal(x, before)
+
+
+def test_fused_unit_convolves_a_small_map_once():
+    unit = FTFU(8, norm_cfg=BN).eval().fuse()
+    calls = []
+    for size in (16, 128):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            unit(torch.randn(1, 8, size, size))
+        calls.append(counter.get_total_flops() / size**2)
+        with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as passes:
+            unit(torch.randn(1, 8, size, size))
+        calls.append(sum(event.name == "aten::convolution" for event in passes.events()))
+    assert calls == [2 * 2 * 9 * 8, 1, 2 * 2 * 9 * 8, 2]
+
+
+def test_a_unit_whose_norm_does_not_fold_stays():
+    unit = FTFU(8, norm_cfg={"type": "GN", "num_groups": 2}).eval()
+    x = torch.randn(1, 8, 6, 6)
+    torch.testing.assert_close(unit.fuse()(x), unit(x))

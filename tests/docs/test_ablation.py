@@ -1,11 +1,14 @@
+import json
+import math
 import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mmengine.config import Config as MMConfig
 
-from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones import FTFU, FVNet
 from fvnet_mm.backbones.mpfb import UNITS
 from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
@@ -48,12 +51,13 @@ def test_every_unit_has_a_row_of_its_own(ablation):
     assert len({ablation.settings_of(row.arguments) for row in rows}) == len(rows)
 
 
-def test_every_job_of_the_suite_trains_a_row(ablation):
+@pytest.mark.parametrize("suite", ["ablation", "ablation_3x"])
+def test_every_job_of_the_suites_trains_a_row(ablation, suite):
     root = PAGE.parents[1]
-    suite = SuiteFile.model_validate(yaml.safe_load((root / "suites" / "ablation.yaml").read_text()))
+    file = SuiteFile.model_validate(yaml.safe_load((root / "suites" / f"{suite}.yaml").read_text()))
     rows = {ablation.settings_of(row.arguments): row for row in ablation.variants()}
     trained = []
-    for run in suite.runs:
+    for run in file.runs:
         cfg = MMConfig.fromfile(root / run.config)
         apply_overrides(cfg, list(run.cfg_options))
         assert list(cfg.model.neck.in_channels) == list(
@@ -61,10 +65,11 @@ def test_every_job_of_the_suite_trains_a_row(ablation):
         )
         trained.append(rows[ablation.settings_of(cfg.model.backbone)].name)
     assert len(set(trained)) == len(trained)
-    assert {row.name for row in rows.values()} - set(trained) == {
-        "a longer step in the slow phase",  # lists of units, which need a config of their own
-        "slow phase that also sees the mean over the image",
-    }
+    if suite == "ablation":
+        assert {row.name for row in rows.values()} - set(trained) == {
+            "a longer step in the slow phase",  # lists of units, which need a config of their own
+            "slow phase that also sees the mean over the image",
+        }
 
 
 def test_page_has_the_costs_of_the_code(monkeypatch):
@@ -97,9 +102,39 @@ def test_results_come_from_records(ablation, tmp_path):
     assert re.search(r"\| x \+ SiLU\(v\) \| .* \| 0 \| not run \|", text)
 
 
+def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
+    for seed, value in enumerate((30.0, 31.0, 32.0)):
+        record(tmp_path / f"euler{seed}", seed, value, arch=ablation.BASE, unit={"type": "EulerUnit", "steps": 2})
+    (tmp_path / "euler2" / "run.json").write_text(
+        (tmp_path / "euler2" / "run.json").read_text().replace('"finished"', '"running"').replace('"mIoU": 32.0', "")
+    )
+    assert "| 2 explicit Euler steps | 1.00 | 0.100 | 2 | 30.50" in ablation.page(ablation.read_runs([tmp_path]))
+    (tmp_path / "euler2" / "nonfinite_iter_7.json").write_text("{}")
+    assert "| 2 explicit Euler steps | 1.00 | 0.100 | 3, 1 diverged | 30.50" in ablation.page(
+        ablation.read_runs([tmp_path])
+    )
+
+
+def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, monkeypatch):
+    import learned_tau
+
+    record(tmp_path / "run", 0, 30.0, arch=ablation.BASE)
+    trunk = FVNet(ablation.BASE)
+    with torch.no_grad():
+        for unit in trunk.stages[1].modules():
+            if isinstance(unit, FTFU):
+                unit.log_tau += math.log(1.5)
+    torch.save({"state_dict": trunk.state_dict(prefix="backbone.")}, tmp_path / "run" / "iter_300.pth")
+    monkeypatch.setattr(learned_tau, "KEPT", tmp_path / "time_constants.json")
+    monkeypatch.setattr("sys.argv", ["learned_tau", str(tmp_path / "run")])
+    learned_tau.main()
+    table = ablation.time_constants(json.loads((tmp_path / "time_constants.json").read_text()))
+    assert table[-1] == "| FTFU | 1 | +0.0% (0.0%) | +50.0% (50.0%) | +0.0% (0.0%) | +0.0% (0.0%) |"
+
+
 def test_page_has_the_results_of_the_records(ablation):
     text = PAGE.read_text(encoding="utf-8")
-    for title, runs in ablation.read_runs([ablation.RECORDS]).items():
+    for title, runs in ablation.read_runs(ablation.RECORDS).items():
         assert f"## {title}\n" in text
         rows = {row.name: runs.get(ablation.settings_of(row.arguments), ()) for row in ablation.variants()}
         for name, own in rows.items():

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from fvnet_mm.backbones.ftfu import FTFU
+from fvnet_mm.backbones.ftfu import FTFU, FusedFTFU
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.bench.model_complexity import count_model, parts_of
 from fvnet_mm.bench.speed.passes import network
@@ -48,7 +48,7 @@ def ftfu_operations(module: nn.Module, size: Size) -> int:
     """
     values = []
     trunk = copy.deepcopy(trunk_of(module)).to("meta")
-    units = [unit for unit in trunk.modules() if isinstance(unit, FTFU)]
+    units = [unit for unit in trunk.modules() if isinstance(unit, (FTFU, FusedFTFU))]
     for unit in units:
         unit.register_forward_hook(lambda _, inputs, output: values.append(inputs[0].numel()))
     if units:

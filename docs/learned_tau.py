@@ -1,0 +1,63 @@
+"""Where training leaves the time constants: read from the checkpoints of the ablation's runs, which are not kept.
+
+python docs/learned_tau.py WORK_DIR ...     writes results/ablation/time_constants.json, for docs/ablation.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from fvnet_mm.backbones import FTFU, FVNet
+from fvnet_mm.engine.checkpoint import newest_checkpoint, read_checkpoint
+from fvnet_mm.engine.state_dicts import under_prefix, weights_in
+from fvnet_mm.errors import UserError
+from fvnet_mm.files import replacing
+from fvnet_mm.records.reading import RECORD, read_record
+
+KEPT = Path(__file__).parents[1] / "results" / "ablation" / "time_constants.json"
+
+
+def moved(work_dir: Path) -> dict[str, object]:
+    """Of a finished run of FVNet: its trunk's arguments and, stage by stage, how far its time constants have moved.
+
+    Returns:
+        The arguments, the seed, and for each stage the mean and the mean absolute value of
+        ln(tau at the end / tau at the start), over blocks, phases and channels.
+
+    Raises:
+        UserError: The record or the checkpoint cannot be read, or is of another trunk.
+    """
+    record = read_record(work_dir / RECORD)
+    checkpoint, _ = newest_checkpoint(work_dir)
+    if checkpoint is None or record.backbone.type != "FVNet":
+        raise UserError(f"{work_dir} holds no checkpoint of an FVNet; name work dirs of finished trainings.")
+    tensors = under_prefix(weights_in(read_checkpoint(checkpoint), str(checkpoint)).tensors, "backbone.")
+    trunk = FVNet(**record.backbone.arguments)
+    stages = []
+    for number, stage in enumerate(trunk.stages):
+        units = {
+            f"stages.{number}.{name}.log_tau": unit for name, unit in stage.named_modules() if isinstance(unit, FTFU)
+        }
+        change = torch.cat([tensors[name] - unit.log_tau.detach() for name, unit in units.items()])
+        stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
+    return dict(arguments=record.backbone.arguments, seed=record.seed, stages=stages)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Where training leaves the time constants.")
+    parser.add_argument("work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="of finished trainings of FVNet")
+    try:
+        found = [moved(folder) for folder in parser.parse_args().work_dirs]
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    with replacing(KEPT) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -40,7 +40,6 @@ class FVNet(BaseModule):
 
     Args:
         arch: Name of an entry of :attr:`arch_settings`, or a dict of the fields of :class:`FVNetArch`.
-        channels, depths, expansions, phases: Fields of :class:`FVNetArch` in place of those of ``arch``.
         out_indices: Stages (0 to 3) to return, in ascending order.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages. Frozen parts are
             in eval mode and need no gradient. Output norms stay trainable.
@@ -51,6 +50,7 @@ class FVNet(BaseModule):
         layer_scale: Initial layer scale of every residual branch.
         tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step.
         unit: What the phases hold, one for all or one per phase, fast to slow: see :class:`~.mpfb.MPFB`.
+        channels, depths, expansions, phases: Fields of :class:`FVNetArch` in place of those of ``arch``.
         norm_cfg: Norm layers. Batch norms can be folded by :meth:`fuse`.
         act_cfg: Activation of the stem and of the feed-forwards.
         init_cfg: As in :class:`mmengine.model.BaseModule`.
@@ -80,10 +80,6 @@ class FVNet(BaseModule):
         self,
         arch: str | Mapping[str, Sequence] = "s",
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        channels: Sequence[int] | None = None,
-        depths: Sequence[int] | None = None,
-        expansions: Sequence[float] | None = None,
-        phases: Sequence[Sequence[Sequence[int]]] | None = None,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
@@ -92,6 +88,10 @@ class FVNet(BaseModule):
         layer_scale: float = 0.5,
         tau: Sequence[float] = (1.0, 16.0),
         unit: UnitOptions | Sequence[UnitOptions] = FTFU_OPTIONS,
+        channels: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        expansions: Sequence[float] | None = None,
+        phases: Sequence[Sequence[Sequence[int]]] | None = None,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
         init_cfg: dict | list[dict] | None = None,

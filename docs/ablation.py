@@ -12,7 +12,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from fvnet_mm.backbones import FVNet, FVNetArch
-from fvnet_mm.backbones.arch import STRIDES, as_tuple
+from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
@@ -151,9 +151,8 @@ def variants() -> Iterator[Variant]:
 
 def settings_of(arguments: Mapping[str, object]) -> str:
     """The arguments that tell variants apart, in one canonical text, from a row or a record."""
-    replaced = {name: as_tuple(arguments[name]) for name in ARCH if name in arguments}
-    arch = replace(FVNet.get_arch(arguments.get("arch", BASE)), **replaced)
-    arch = replace(arch, expansions=tuple(map(float, arch.expansions)))
+    arch = FVNet.get_arch(arguments.get("arch", BASE)).replaced(**{name: arguments.get(name) for name in ARCH})
+    arch = arch.replaced(expansions=tuple(map(float, arch.expansions)))
     unit = arguments.get("unit", FTFU)
     units = [unit] * max(map(len, arch.phases)) if isinstance(unit, Mapping) else unit
     units = [{**FTFU, **each} for each in units]

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import torch
+from time_constants import load_trunk
 
 from fvnet_mm.backbones import FTFU, FVNet
-from fvnet_mm.engine.checkpoint import newest_checkpoint, read_checkpoint
-from fvnet_mm.engine.state_dicts import under_prefix, weights_in
+from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records.reading import RECORD, read_record
@@ -36,14 +36,14 @@ def moved(work_dir: Path) -> dict[str, object]:
     checkpoint, _ = newest_checkpoint(work_dir)
     if checkpoint is None or record.backbone.type != "FVNet":
         raise UserError(f"{work_dir} holds no checkpoint of an FVNet; name work dirs of finished trainings.")
-    tensors = under_prefix(weights_in(read_checkpoint(checkpoint), str(checkpoint)).tensors, "backbone.")
-    trunk = FVNet(**record.backbone.arguments)
+    begun, trained = FVNet(**record.backbone.arguments), load_trunk(checkpoint, **record.backbone.arguments)
     stages = []
-    for number, stage in enumerate(trunk.stages):
-        units = {
-            f"stages.{number}.{name}.log_tau": unit for name, unit in stage.named_modules() if isinstance(unit, FTFU)
-        }
-        change = torch.cat([tensors[name] - unit.log_tau.detach() for name, unit in units.items()])
+    for start, end in zip(begun.stages, trained.stages, strict=True):
+        before, after = (
+            torch.cat([unit.log_tau.detach() for unit in stage.modules() if isinstance(unit, FTFU)])
+            for stage in (start, end)
+        )
+        change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
     return dict(arguments=record.backbone.arguments, seed=record.seed, stages=stages)
 

@@ -30,13 +30,13 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of the suite's image normalisation, in values of RGB from 0 to 255."""
 
 
-def load_trunk(arch: str, checkpoint: Path) -> FVNet:
-    """A trunk in eval mode with the weights of a checkpoint, its output norms left out.
+def load_trunk(checkpoint: Path, arch: str = "s", **others: object) -> FVNet:
+    """An FVNet of these arguments in eval mode with the weights of a checkpoint, its output norms left out.
 
     Raises:
         UserError: The file cannot be read, or its weights are not those of this trunk.
     """
-    trunk = FVNet(arch).eval()
+    trunk = FVNet(arch, **others).eval()
     tensors = weights_in(read_checkpoint(checkpoint), str(checkpoint)).tensors
     tensors = under_prefix(tensors, "backbone.") or tensors
     known = {name: tensor for name, tensor in trunk.state_dict().items() if not name.startswith("norm")}
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     arguments = parser.parse_args()
     try:
-        trunk = load_trunk(arguments.arch, arguments.checkpoint)
+        trunk = load_trunk(arguments.checkpoint, arguments.arch)
         draw(trunk, [open_picture(image) for image in arguments.images], arguments.out)
     except (UserError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 STRIDES = (4, 8, 16, 32)
 """Stride of each stage's output, in pixels of the image."""
@@ -52,6 +52,14 @@ class FVNetArch:
                         "arch['phases'] holds (kernel_size, grid) pairs of an odd number and a power of two, but one"
                         f" is {phase}."
                     )
+
+    def replaced(self, **others: object) -> FVNetArch:
+        """This with other values in the fields that are named and not None; lists, as configs hold them, may be nested.
+
+        Raises:
+            ValueError: A value is outside what its field allows.
+        """
+        return replace(self, **{name: as_tuple(value) for name, value in others.items() if value is not None})
 
 
 def checked_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from types import MethodType
 from typing import ClassVar
 
@@ -97,8 +97,7 @@ class FVNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        replaced = dict(channels=channels, depths=depths, expansions=expansions, phases=phases)
-        self.arch = replace(self.get_arch(arch), **{k: as_tuple(v) for k, v in replaced.items() if v is not None})
+        self.arch = self.get_arch(arch).replaced(channels=channels, depths=depths, expansions=expansions, phases=phases)
         self.out_indices = checked_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
         if not -1 <= frozen_stages <= num_stages:

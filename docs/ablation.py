@@ -8,6 +8,7 @@ python docs/ablation.py --records DIR ...           with the results of the fini
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections import defaultdict
@@ -43,7 +44,7 @@ INTRODUCTION = f"""# Ablation
 
 <!-- Written by `python docs/ablation.py --write`. -->
 
-What each choice in FVNet is worth: FVNet-{BASE.upper()} with one thing changed. Parameters and MACs are the trunk's, at
+What each choice in FVNet is worth: FVNet with one thing changed. Parameters and MACs are the trunk's, at
 {IMAGE[2]}x{IMAGE[3]}; element-wise work is not counted. Accuracies are means over seeds in percent, with Student's 95 %
 interval; differences to FTFU are taken seed by seed. Runs of one table share their protocol and data; their records are
 in `results/ablation`, each with the command that made it.
@@ -85,6 +86,16 @@ class Variant(NamedTuple):
     arguments: dict[str, object]
 
 
+class Heading(NamedTuple):
+    """What the runs of a table have in common: the size of FVNet, and what it was measured in."""
+
+    arch: str
+    setting: str
+
+    def __str__(self) -> str:
+        return f"FVNet-{self.arch.upper()}: {self.setting}"
+
+
 class Run(NamedTuple):
     """What a table needs of a record; ``value`` is None where the training ended at a loss or gradient not finite."""
 
@@ -114,6 +125,8 @@ def variants() -> Iterator[Variant]:
     yield Variant(question, "one convolution for attractor and conductance", unit("SharedFTFU"))
     yield Variant(question, "conductance of the pixel alone", unit("FTFU", conductance_kernel_size=1))
     yield Variant(question, "conductance with a kernel of 5", unit("FTFU", conductance_kernel_size=5))
+    yield Variant(question, "conductance of the attractor", unit("CascadedFTFU"))
+    yield Variant(question, "FTFU that also sees the mean over the image", unit("PooledFTFU"))
     for steps in (2, 3):
         yield Variant(question, f"{steps} closed-form steps with shared weights", unit("RepeatedFTFU", steps=steps))
     question = "Time constants"
@@ -122,6 +135,8 @@ def variants() -> Iterator[Variant]:
     yield Variant(question, "all equal at first", {"tau": (4.0, 4.0)})
     yield Variant(question, "faster at first", {"tau": (0.25, 4.0)})
     yield Variant(question, "slower at first", {"tau": (4.0, 64.0)})
+    for dt in (0.25, 4.0):
+        yield Variant(question, f"a step of {dt:g}", unit("FTFU", dt=dt))
     yield Variant(question, "a longer step in the slow phase", {"unit": [{**FTFU, "dt": 0.5}, {**FTFU, "dt": 2.0}]})
     question = "Phases, as (kernel, grid) from fast to slow"
     for reaches in (
@@ -159,14 +174,14 @@ def settings_of(arguments: Mapping[str, object]) -> str:
     return json.dumps([asdict(arch), units, [float(tau) for tau in arguments.get("tau", (1.0, 16.0))]], sort_keys=True)
 
 
-def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
-    """Finished trainings of the rows: by protocol, with the arguments that no row varies, and by settings.
+def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
+    """Finished trainings of the rows: by table, and by settings.
 
     Raises:
         UserError: A record cannot be read, or two runs have the same settings and seed.
     """
-    known = {settings_of(row.arguments) for row in variants()}
-    tables: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    known = {settings_of({"arch": arch, **row.arguments}) for arch in FVNet.arch_settings for row in variants()}
+    tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
         value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
@@ -175,29 +190,35 @@ def read_runs(folders: Sequence[Path]) -> dict[str, dict[str, list[Run]]]:
         if own not in known or not (diverged or (record.status == "finished" and value is not None)):
             print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
             continue
-        runs = tables[_title(record)][own]
+        runs = tables[_heading(record)][own]
         if any(run.seed == record.seed for run in runs):
             raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
         runs.append(Run(record.seed, value))
     return tables
 
 
-def _title(record: RunRecord) -> str:
-    varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
-    rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
+def setting(record: RunRecord) -> str:
+    """What a run was measured in: metric, framework, data, length of training, and protocol."""
     data = record.data.label if record.data else "unknown data"
     length = f"{record.protocol.length} {record.protocol.length_unit}s"
     if record.protocol.learning_rate is not None:
         length += f" at a learning rate of {record.protocol.learning_rate:g}"
-    others = f", {', '.join(f'{key}={value}' for key, value in rest.items())}" if rest else ""
     metric = MAIN_METRICS[record.task]
-    return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}{others}"
+    return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}"
+
+
+def _heading(record: RunRecord) -> Heading:
+    arch = record.backbone.arguments.get("arch", BASE)
+    varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
+    rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
+    others = (f"{key}={value}" for key, value in rest.items())
+    return Heading(arch if isinstance(arch, str) else BASE, ", ".join((setting(record), *others)))
 
 
 def cost(arguments: Mapping[str, object]) -> tuple[str, str]:
     """Parameters in millions and MACs in G, of FVNet with these arguments."""
     with torch.device("meta"):
-        net = FVNet(**{"arch": BASE, **arguments})
+        net = FVNet(**arguments)
     return f"{count_parameters(net) / 1e6:.2f}", f"{count_macs(net, IMAGE) / 1e9:.3f}"
 
 
@@ -247,26 +268,23 @@ def time_constants(changes: Sequence[Mapping]) -> list[str]:
     return lines
 
 
-def page(tables: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
-    """The whole page: a table of all rows, and one of those that were run for each further protocol."""
+def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
+    """The whole page: a table of all rows, and one of those that were run for each further size and protocol."""
     rows = list(variants())
-    costs = [cost(row.arguments) for row in rows]
     parts = [INTRODUCTION]
-    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [("No run yet", {})]
-    for place, (title, runs) in enumerate(found):
-        parts.append(f"## {title}\n")
-        base = runs.get(settings_of(rows[0].arguments), ())
-        shown = [pair for pair in zip(rows, costs, strict=True) if not place or settings_of(pair[0].arguments) in runs]
-        question = None
-        for number, (row, counted) in enumerate(shown):
-            if row.question != question:
-                question = row.question
-                parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to FTFU |")
-                parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
-            own = runs.get(settings_of(row.arguments), ())
-            parts.append(f"| {' | '.join((row.name, *counted, *result(own, base)))} |")
-            if number + 1 == len(shown) or shown[number + 1][0].question != question:
-                parts.append("")
+    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [(Heading(BASE, "no run yet"), {})]
+    for place, (heading, runs) in enumerate(found):
+        parts.append(f"## {heading}\n")
+        variant_of = {settings_of({"arch": heading.arch, **row.arguments}): row for row in rows}
+        base = runs.get(settings_of({"arch": heading.arch}), ())
+        shown = {key: row for key, row in variant_of.items() if not place or key in runs}
+        for question, group in itertools.groupby(shown.items(), key=lambda item: item[1].question):
+            parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to FTFU |")
+            parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
+            for key, row in group:
+                counted = cost({"arch": heading.arch, **row.arguments})
+                parts.append(f"| {' | '.join((row.name, *counted, *result(runs.get(key, ()), base)))} |")
+            parts.append("")
     if TIME_CONSTANTS.exists():
         parts += [MOVED, *time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))), ""]
     return "\n".join(parts)

@@ -79,6 +79,17 @@ class PooledFTFU(FTFU):
         return fluid_step(x, offset, z, self.leak, self.dt)
 
 
+class CascadedFTFU(FTFU):
+    """An FTFU whose conductance is seen in the attractor, not in the state: it reaches as far as both kernels."""
+
+    def conductances(self, x: Tensor) -> Tensor:
+        return super().conductances(x + self.attractor(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset = self.attractor(x)
+        return fluid_step(x, offset, self.conductance(x + offset), self.leak, self.dt)
+
+
 class SharedFTFU(FTFU):
     """An FTFU with one depthwise convolution: its conductance is an affine function of the attractor's offset."""
 
@@ -227,6 +238,7 @@ UNITS.update(
             LeaklessFTFU,
             RepeatedFTFU,
             PooledFTFU,
+            CascadedFTFU,
             SharedFTFU,
             DepthwiseUnit,
             GatedUnit,

@@ -107,6 +107,17 @@ def test_repeated_steps_share_weights(x):
 
 
 @torch.no_grad()
+def test_conductance_of_the_attractor(x):
+    net = unit("CascadedFTFU")
+    a = x + net.attractor(x)
+    torch.testing.assert_close(net(x), closed_form_step(x, a, F.softplus(net.conductance(a)), net.tau))
+    middle = torch.zeros(1, 6, 15, 15)
+    middle[..., 7, 7] = 1
+    moved = (net(middle) - net(torch.zeros_like(middle))).abs().sum((0, 1))
+    assert (moved.sum(1) > 0).nonzero().flatten().tolist() == list(range(4, 11))  # 5 and 3 wide, one after the other
+
+
+@torch.no_grad()
 def test_pooled_term(x):
     net = unit("PooledFTFU")
     torch.testing.assert_close(net(x), FTFU.forward(net, x))

@@ -1,0 +1,130 @@
+"""FVNet beside its rivals: accuracies from run records, sizes and speeds from a benchmark record.
+
+python docs/comparison.py             puts the tables into docs/comparison.md
+python docs/comparison.py --check     exits with 1 where they are not there
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ablation import NOT_VARIED, setting
+from marked import update
+from speed import RIVALS, by_trunk, in_order
+
+from fvnet_mm.bench.speed.statistics import ratio_of
+from fvnet_mm.engine.trunk import describe
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import Backbone
+from fvnet_mm.records.benchmark import BenchmarkRecord
+from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
+from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.report.leaderboard.names import MAIN_METRICS
+from fvnet_mm.report.statistics.seeds import decide, mean_interval, welch
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
+RUNS = ("camvid/*", "bccd/*", "ablation/ftfu_seed*")
+SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
+IMAGE = (224, 224)
+
+Scores = Mapping[str, Mapping[int, float]]
+"""By trunk: accuracies by seed."""
+
+
+def label(backbone: Backbone) -> str:
+    """Name of a trunk, with what was changed in its description."""
+    usual = describe(backbone.name).backbone
+    changed = {
+        key: value
+        for key, value in sorted(backbone.arguments.items())
+        if key not in NOT_VARIED and value != usual.get(key)
+    }
+    return ", ".join((backbone.name, *(f"`{key}={value}`" for key, value in changed.items())))
+
+
+def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[int, float]]]:
+    """The main metric of the finished runs in these folders: by setting, by trunk and by seed.
+
+    Raises:
+        UserError: A record cannot be read or has no result, or two runs of a trunk have one seed.
+    """
+    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for folder in folders:
+        record = read_record(folder / RECORD)
+        value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
+        if record.status != "finished" or value is None or record.seed is None:
+            raise UserError(f"{folder} holds no finished run with a seed; leave it out.")
+        seeds = found[setting(record)][label(record.backbone)]
+        if record.seed in seeds:
+            raise UserError(f"{folder} is a second run with seed {record.seed} of the same trunk; leave one out.")
+        seeds[record.seed] = value
+    return found
+
+
+def accuracy(scores: Scores, trunk: str, own: str) -> str:
+    """A cell: the mean of a trunk with its interval, and how far FVNet is above it, by Welch's test over seeds."""
+    values, others = (list(scores.get(name, {}).values()) for name in (own, trunk))
+    if not others:
+        return "not run"
+    cell = f"{np.mean(others):.1f}"
+    if interval := mean_interval(others):
+        cell += f" ± {(interval.high - interval.low) / 2:.1f}"
+    if trunk == own or not values:
+        return cell
+    test = welch(others, values)
+    verdict = decide(test.interval)
+    reach = f" [{test.interval.low:+.1f}, {test.interval.high:+.1f}]" if test.interval else ""
+    difference = f"{test.difference:+.1f}{reach}"
+    return f"{cell}; FVNet {f'**{difference}**' if verdict == 'higher' else difference}, {verdict}"
+
+
+def cost(record: BenchmarkRecord, name: str) -> tuple[str, str]:
+    """Parameters in millions and MACs in G of a trunk."""
+    model = next(model for model in record.models if model.backbone.name == name)
+    return f"{model.parameters['backbone'] / 1e6:.1f}", f"{model.counted_at('trunk', IMAGE).total_macs / 1e9:.2f}"
+
+
+def speeds(record: BenchmarkRecord, own: str, name: str) -> list[str]:
+    """Cells: how many times as fast FVNet is as another trunk, one for each size of images."""
+    cells = []
+    for case in sorted(record.cases, key=in_order):
+        of = by_trunk(record, case)
+        cells.append(f"{ratio_of(*([[ms] for ms in of[trunk].round_ms] for trunk in (own, name))).value:.2f}")
+    return cells
+
+
+def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
+    """A table for each size of FVNet, and the settings behind the columns."""
+    settings = sorted(scores)
+    sizes = [f"{case.size[0]} x {case.size[1]}" for case in sorted(record.cases, key=in_order)]
+    heads = ("Parameters (M)", "MACs (G)", *(f"times as fast, {size}" for size in sizes))
+    lines: list[str] = []
+    for own, rivals in RIVALS.items():
+        lines.append(f"| Trunk | {' | '.join((*heads, *(f'({number + 1})' for number in range(len(settings)))))} |")
+        lines.append(f"|---|{'---:|' * len(heads)}{'---|' * len(settings)}")
+        for rival in (own, *rivals):
+            variants = sorted({trunk for of in scores.values() for trunk in of if trunk.partition(",")[0] == rival})
+            ratios = [""] * len(sizes) if rival == own else speeds(record, own, rival)
+            for trunk in variants or [rival]:
+                accuracies = [accuracy(scores[name], trunk, own) for name in settings]
+                lines.append(f"| {' | '.join((trunk, *cost(record, rival), *ratios, *accuracies))} |")
+        lines.append("")
+    return "\n".join([*lines, *(f"({number + 1}) {name}.  " for number, name in enumerate(settings))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
+    arguments = parser.parse_args()
+    folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
+    text = tables(read_scores(folders), read_benchmark(SPEED))
+    update(PAGE, "comparison", text, "python docs/comparison.py", check=arguments.check)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,7 +95,7 @@ def test_results_come_from_records(ablation, tmp_path):
             tau=[1, 16],
         )
     text = ablation.page(ablation.read_runs([tmp_path]))
-    assert "## mIoU of semantic_fpn on unknown data, 300 steps" in text
+    assert "## FVNet-T: mIoU of semantic_fpn on unknown data, 300 steps" in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
     assert "| FTFU | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
     assert "| gate of a GRU | 1.00 | 0.100 | 3 | 20.00 ± 0.00 | -11.00 [-13.48, -8.52], lower |" in text
@@ -133,14 +133,26 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
 
 
 def test_page_has_the_results_of_the_records(ablation):
-    text = PAGE.read_text(encoding="utf-8")
-    for title, runs in ablation.read_runs(ablation.RECORDS).items():
-        assert f"## {title}\n" in text
-        rows = {row.name: runs.get(ablation.settings_of(row.arguments), ()) for row in ablation.variants()}
-        for name, own in rows.items():
-            assert re.search(
-                rf"\| {re.escape(name)} \|.*\| {re.escape(' | '.join(ablation.result(own, rows['FTFU'])))} \|", text
-            )
+    sections = PAGE.read_text(encoding="utf-8").split("\n## ")
+    tables = ablation.read_runs(ablation.RECORDS)
+    assert tables
+    for heading, runs in tables.items():
+        section = next(section for section in sections if section.startswith(f"{heading}\n"))
+        rows = {ablation.settings_of({"arch": heading.arch, **r.arguments}): r.name for r in ablation.variants()}
+        base = runs[ablation.settings_of({"arch": heading.arch})]
+        for key, own in runs.items():
+            cells = re.escape(" | ".join(ablation.result(own, base)))
+            assert re.search(rf"\| {re.escape(rows[key])} \|.*\| {cells} \|", section)
+
+
+def test_sizes_have_tables_of_their_own(ablation, tmp_path):
+    record(tmp_path / "t", 0, 30.0, arch="t")
+    record(tmp_path / "s", 0, 40.0, arch="s")
+    record(tmp_path / "twin", 0, 41.5, arch="s", unit={"type": "DepthwiseUnit"})
+    tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-T:")[::-1]
+    assert "| FTFU | 1.00 | 0.100 | 1 | 30.00 |" in tiny
+    assert "| two plain depthwise convolutions | 1.00 | 0.100 | 1 | 41.50 | +1.50 |" in small
+    assert small.count("not run") == len(list(ablation.variants())) - 2
 
 
 def test_rows_match_however_a_config_says_it(ablation):

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from fvnet_mm.errors import UserError
+from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
+from fvnet_mm.records.reading import write_record
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    import comparison
+
+    return comparison
+
+
+def record(folder: Path, name: str, seed: int, value: float | None, **arguments: object) -> Path:
+    folder.mkdir(parents=True)
+    run = RunRecord(
+        origin="train",
+        status="finished",
+        task="detection",
+        framework="retinanet",
+        config=Config(name=f"retinanet_{name}_coco"),
+        backbone=Backbone(name=name, arguments=arguments),
+        seed=seed,
+        protocol=Protocol(framework="retinanet", length=5, length_unit="epoch"),
+        result=Result(metrics={"AP": value}),
+    )
+    write_record(run, folder / "run.json")
+    return folder
+
+
+def test_page_is_that_of_the_records(script):
+    assert script("comparison", "--check") == ""
+
+
+def test_differences_are_those_of_welch(comparison, tmp_path):
+    values = {"fvnet_t": (30.0, 31.5, 30.4), "mobilenet_v2": (25.0, 27.0, 26.5)}
+    folders = [
+        record(tmp_path / f"{name}{seed}", name, seed, value, arch="t" if name == "fvnet_t" else None)
+        for name, own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    (scores,) = comparison.read_scores(folders).values()
+    limits = stats.ttest_ind(*values.values(), equal_var=False).confidence_interval()
+    (rival,) = (name for name in scores if name.startswith("mobilenet_v2"))
+    cell = comparison.accuracy(scores, rival, "fvnet_t")
+    assert cell.startswith("26.2 ± 2.6; FVNet")
+    assert f"**+4.5 [{limits.low:+.1f}, {limits.high:+.1f}]**, higher" in cell
+    assert comparison.accuracy(scores, "fvnet_t", "fvnet_t") == "30.6 ± 1.9"
+    assert comparison.accuracy(scores, "repvit_m0_9", "fvnet_t") == "not run"
+
+
+def test_a_single_run_has_no_interval(comparison):
+    scores = {"fvnet_t": {0: 30.0}, "mobilenet_v2": {0: 29.0}}
+    assert comparison.accuracy(scores, "mobilenet_v2", "fvnet_t") == "29.0; FVNet +1.0, undefined"
+
+
+def test_a_changed_trunk_is_another(comparison, tmp_path):
+    usual = {"arch": "large", "out_indices": [1, 2, 3]}
+    changed = {**usual, "norm_cfg": {"type": "BN", "momentum": 0.1}}
+    folders = [record(tmp_path / str(len(a)), "mobilenet_v3_large", 0, 20.0, **a) for a in (usual, changed)]
+    (scores,) = comparison.read_scores(folders).values()
+    assert list(scores) == ["mobilenet_v3_large", "mobilenet_v3_large, `norm_cfg={'type': 'BN', 'momentum': 0.1}`"]
+
+
+def test_what_cannot_be_compared_is_refused(comparison, tmp_path):
+    first = record(tmp_path / "a", "fvnet_t", 0, 30.0, arch="t")
+    with pytest.raises(UserError, match="a second run with seed 0"):
+        comparison.read_scores([first, record(tmp_path / "b", "fvnet_t", 0, 31.0, arch="t")])
+    with pytest.raises(UserError, match="no finished run with a seed"):
+        comparison.read_scores([record(tmp_path / "c", "fvnet_t", 1, None, arch="t")])

@@ -12,17 +12,14 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from ablation_rows import ARCH, BASE, IMAGE, SHAPES, cost, settings_of, variants
 
-from fvnet_mm.backbones import FVNet, FVNetArch
 from fvnet_mm.backbones.arch import STRIDES
-from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
@@ -31,12 +28,9 @@ from fvnet_mm.report.leaderboard.names import MAIN_METRICS
 from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
-RECORDS = [PAGE.parents[1] / "results" / name for name in ("ablation", "ablation_3x")]
+RESULTS = PAGE.parents[1] / "results"
+RECORDS = [RESULTS / "ablation", RESULTS / "ablation_3x", *sorted(RESULTS.glob("camvid/fvnet_?_seed?"))]
 TIME_CONSTANTS = RECORDS[0] / "time_constants.json"
-IMAGE = (1, 3, 224, 224)
-BASE = "t"
-FTFU = {"type": "FTFU"}
-ARCH = tuple(field.name for field in fields(FVNetArch))
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
@@ -78,14 +72,6 @@ mean size of the change, whichever its direction. `docs/learned_tau.py` has read
 """
 
 
-class Variant(NamedTuple):
-    """A row: what is changed in words, and the arguments of FVNet that do it."""
-
-    question: str
-    name: str
-    arguments: dict[str, object]
-
-
 class Heading(NamedTuple):
     """What the runs of a table have in common: the size of FVNet, and what it was measured in."""
 
@@ -103,84 +89,13 @@ class Run(NamedTuple):
     value: float | None
 
 
-def variants() -> Iterator[Variant]:
-    """All rows in their order; the first is FVNet as it is."""
-
-    def unit(kind: str, **options: object) -> dict[str, object]:
-        return {"unit": {"type": kind, **options}}
-
-    def phases(*reaches: tuple[int, int]) -> dict[str, object]:
-        return {"phases": (reaches,) * len(STRIDES)}
-
-    question = "What the phases hold"
-    yield Variant(question, "FTFU", {})
-    yield Variant(question, "two plain depthwise convolutions", unit("DepthwiseUnit"))
-    yield Variant(question, "gate of a GRU", unit("GatedUnit"))
-    yield Variant(question, "sigmoid approximation (CfC)", unit("CfCUnit"))
-    for steps in (1, 2, 4, 8):
-        plural = "s" * (steps > 1)
-        yield Variant(question, f"{steps} explicit Euler step{plural}", unit("EulerUnit", steps=steps))
-    yield Variant(question, "x + SiLU(v)", unit("SiLUUnit"))
-    yield Variant(question, "no leak", unit("LeaklessFTFU"))
-    yield Variant(question, "one convolution for attractor and conductance", unit("SharedFTFU"))
-    yield Variant(question, "conductance of the pixel alone", unit("FTFU", conductance_kernel_size=1))
-    yield Variant(question, "conductance with a kernel of 5", unit("FTFU", conductance_kernel_size=5))
-    yield Variant(question, "conductance of the attractor", unit("CascadedFTFU"))
-    yield Variant(question, "FTFU that also sees the mean over the image", unit("PooledFTFU"))
-    for steps in (2, 3):
-        yield Variant(question, f"{steps} closed-form steps with shared weights", unit("RepeatedFTFU", steps=steps))
-    question = "Time constants"
-    yield Variant(question, "not learned", unit("FixedTauFTFU"))
-    yield Variant(question, "one per phase", unit("SharedTauFTFU"))
-    yield Variant(question, "all equal at first", {"tau": (4.0, 4.0)})
-    yield Variant(question, "faster at first", {"tau": (0.25, 4.0)})
-    yield Variant(question, "slower at first", {"tau": (4.0, 64.0)})
-    for dt in (0.25, 4.0):
-        yield Variant(question, f"a step of {dt:g}", unit("FTFU", dt=dt))
-    yield Variant(question, "a longer step in the slow phase", {"unit": [{**FTFU, "dt": 0.5}, {**FTFU, "dt": 2.0}]})
-    question = "Phases, as (kernel, grid) from fast to slow"
-    for reaches in (
-        ((3, 1),),
-        ((3, 1), (3, 1), (3, 2)),
-        ((3, 1), (3, 1), (3, 2), (3, 2)),
-        ((3, 1), (3, 1)),
-        ((3, 1), (5, 1)),
-        ((3, 1), (7, 1)),
-        ((3, 1), (9, 1)),
-        ((3, 1), (5, 2)),
-        ((3, 1), (3, 4)),
-    ):
-        yield Variant(question, ", ".join(map(str, reaches)), phases(*reaches))
-    pooled = {"unit": [FTFU, {"type": "PooledFTFU"}]}
-    yield Variant(question, "slow phase that also sees the mean over the image", pooled)
-    question = "Depths, widths and expansions at about equal cost"
-    deep, wide = (24, 48, 136, 272), (40, 80, 192, 384)
-    yield Variant(question, "more blocks at stride 16", {"depths": (1, 1, 10, 3)})
-    yield Variant(question, "more blocks elsewhere", {"depths": (3, 3, 6, 4)})
-    yield Variant(question, "narrower and deeper", {"channels": deep, "depths": (4, 4, 13, 4)})
-    yield Variant(question, "wider and shallower", {"channels": wide, "depths": (1, 2, 6, 2)})
-    yield Variant(question, "expansion 2, deeper", {"expansions": (2.0,) * 4, "depths": (2, 2, 12, 4)})
-    yield Variant(question, "expansion 3", {"expansions": (3.0,) * 4})
-    yield Variant(question, "expansion 4, shallower", {"expansions": (4.0,) * 4, "depths": (1, 2, 7, 2)})
-
-
-def settings_of(arguments: Mapping[str, object]) -> str:
-    """The arguments that tell variants apart, in one canonical text, from a row or a record."""
-    arch = FVNet.get_arch(arguments.get("arch", BASE)).replaced(**{name: arguments.get(name) for name in ARCH})
-    arch = arch.replaced(expansions=tuple(map(float, arch.expansions)))
-    unit = arguments.get("unit", FTFU)
-    units = [unit] * max(map(len, arch.phases)) if isinstance(unit, Mapping) else unit
-    units = [{**FTFU, **each} for each in units]
-    return json.dumps([asdict(arch), units, [float(tau) for tau in arguments.get("tau", (1.0, 16.0))]], sort_keys=True)
-
-
 def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
     """Finished trainings of the rows: by table, and by settings.
 
     Raises:
         UserError: A record cannot be read, or two runs have the same settings and seed.
     """
-    known = {settings_of({"arch": arch, **row.arguments}) for arch in FVNet.arch_settings for row in variants()}
+    known = {settings_of({"arch": arch, **row.arguments}) for arch in SHAPES for row in variants(arch)}
     tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
@@ -213,13 +128,6 @@ def _heading(record: RunRecord) -> Heading:
     rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
     others = (f"{key}={value}" for key, value in rest.items())
     return Heading(arch if isinstance(arch, str) else BASE, ", ".join((setting(record), *others)))
-
-
-def cost(arguments: Mapping[str, object]) -> tuple[str, str]:
-    """Parameters in millions and MACs in G, of FVNet with these arguments."""
-    with torch.device("meta"):
-        net = FVNet(**arguments)
-    return f"{count_parameters(net) / 1e6:.2f}", f"{count_macs(net, IMAGE) / 1e9:.3f}"
 
 
 def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
@@ -270,12 +178,11 @@ def time_constants(changes: Sequence[Mapping]) -> list[str]:
 
 def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
     """The whole page: a table of all rows, and one of those that were run for each further size and protocol."""
-    rows = list(variants())
     parts = [INTRODUCTION]
     found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [(Heading(BASE, "no run yet"), {})]
     for place, (heading, runs) in enumerate(found):
         parts.append(f"## {heading}\n")
-        variant_of = {settings_of({"arch": heading.arch, **row.arguments}): row for row in rows}
+        variant_of = {settings_of({"arch": heading.arch, **row.arguments}): row for row in variants(heading.arch)}
         base = runs.get(settings_of({"arch": heading.arch}), ())
         shown = {key: row for key, row in variant_of.items() if not place or key in runs}
         for question, group in itertools.groupby(shown.items(), key=lambda item: item[1].question):

@@ -1,6 +1,6 @@
 """Pictures of effective time constants: where in an image each stage of a trained FVNet flows fast, and where slowly.
 
-python docs/time_constants.py CHECKPOINT IMAGE ... --out PICTURE.png [--arch s]
+python docs/time_constants.py CHECKPOINT IMAGE ... --out PICTURE.png [--arch s] [--long-side 192]
 
 The checkpoint is a trunk, or anything that holds one under 'backbone.': a detector, a segmentor, a classifier.
 """
@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fvnet_mm.backbones import FTFU, FVNet
@@ -89,8 +89,9 @@ def draw(trunk: FVNet, pictures: list[Image.Image], out: Path) -> None:
     values = torch.cat([stage.flatten() for row in rows for stage in row])
     norm = LogNorm(values.min().item(), values.max().item())
     columns = 1 + len(rows[0])
+    height = 0.3 + 2.6 * max(picture.height / picture.width for picture in pictures)
     figure, axes = pyplot.subplots(
-        len(rows), columns, figsize=(2.6 * columns, 2.6 * len(rows)), squeeze=False, layout="constrained"
+        len(rows), columns, figsize=(2.6 * columns, height * len(rows)), squeeze=False, layout="constrained"
     )
     for row, (picture, stages) in enumerate(zip(pictures, rows, strict=True)):
         axes[row, 0].imshow(picture)
@@ -99,7 +100,9 @@ def draw(trunk: FVNet, pictures: list[Image.Image], out: Path) -> None:
             axis.set_title(f"stride {stride}", fontsize=9)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.colorbar(drawn, ax=axes, label="effective time constant (steps)")
+    ticks = np.geomspace(norm.vmin, norm.vmax, 5)
+    bar = figure.colorbar(drawn, ax=axes, label="effective time constant (steps)", ticks=ticks, format="%.2f")
+    bar.ax.minorticks_off()
     with replacing(out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     pyplot.close(figure)
@@ -110,11 +113,15 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="a trunk, or a model that holds one under 'backbone.'")
     parser.add_argument("images", nargs="+", type=Path, help="of at least 32x32 pixels")
     parser.add_argument("--arch", default="s", choices=list(FVNet.arch_settings), help="the variant (default: s)")
+    parser.add_argument("--long-side", type=int, metavar="PIXELS", help="scale the images to it, as in training")
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     arguments = parser.parse_args()
     try:
         trunk = load_trunk(arguments.checkpoint, arguments.arch)
-        draw(trunk, [open_picture(image) for image in arguments.images], arguments.out)
+        pictures = [open_picture(image) for image in arguments.images]
+        if arguments.long_side is not None:
+            pictures = [ImageOps.contain(picture, (arguments.long_side,) * 2) for picture in pictures]
+        draw(trunk, pictures, arguments.out)
     except (UserError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -14,6 +14,9 @@ def test_draws_the_trunk_of_any_model(script, tmp_path):
     assert script("time_constants", path, picture, picture, "--arch", "t", "--out", out) == ""
     with Image.open(out) as drawn:
         assert drawn.width > 2 * drawn.height
+    assert (
+        script("time_constants", path, picture, "--arch", "t", "--long-side", 64, "--out", tmp_path / "small.png") == ""
+    )
     assert "does not hold an FVNet 's'" in script("time_constants", path, picture, "--out", out)
 
 

@@ -29,7 +29,7 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RESULTS = PAGE.parents[1] / "results"
-RECORDS = [RESULTS / "ablation", RESULTS / "ablation_3x", *sorted(RESULTS.glob("camvid/fvnet_?_seed?"))]
+RECORDS = [RESULTS / "ablation", RESULTS / "ablation_3x", *sorted(RESULTS.glob("*/fvnet_?_seed?"))]
 TIME_CONSTANTS = RECORDS[0] / "time_constants.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""

@@ -7,13 +7,15 @@ python docs/comparison.py --check     exits with 1 where they are not there
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ablation import NOT_VARIED, setting
 from marked import update
+from scipy import stats
 from speed import RIVALS, by_trunk, in_order
 
 from fvnet_mm.bench.speed.statistics import ratio_of
@@ -114,7 +116,18 @@ def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
                 accuracies = [accuracy(scores[name], trunk, own) for name in settings]
                 lines.append(f"| {' | '.join((trunk, *cost(record, rival), *ratios, *accuracies))} |")
         lines.append("")
-    return "\n".join([*lines, *(f"({number + 1}) {name}.  " for number, name in enumerate(settings))])
+    lines += [f"({number + 1}) {name}.  " for number, name in enumerate(settings)]
+    return "\n".join([*lines, *("\n" + sentence for sentence in agreements(scores))])
+
+
+def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
+    """How alike each pair of settings ranks the trunks that were trained in both (Spearman's rank correlation)."""
+    for (one, first), (other, second) in itertools.combinations(enumerate(sorted(scores), 1), 2):
+        both = sorted(scores[first].keys() & scores[second].keys())
+        if len(both) > 2:
+            means = [[np.mean(list(scores[name][trunk].values())) for trunk in both] for name in (first, second)]
+            alike = stats.spearmanr(*means).statistic
+            yield f"Rank correlation of ({one}) and ({other}) over {len(both)} trunks: {alike:.2f} (1: the same order)."
 
 
 def main() -> None:

@@ -61,6 +61,14 @@ def test_a_single_run_has_no_interval(comparison):
     assert comparison.accuracy(scores, "mobilenet_v2", "fvnet_t") == "29.0; FVNet +1.0, undefined"
 
 
+def test_settings_that_rank_alike(comparison):
+    one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}}
+    other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "e": {0: 0.0}}
+    (sentence,) = comparison.agreements({"x": one, "y": other})
+    assert sentence == "Rank correlation of (1) and (2) over 3 trunks: 0.50 (1: the same order)."  # 1 - 6 * 2 / 24
+    assert not list(comparison.agreements({"x": one, "y": {"a": {0: 1.0}}}))
+
+
 def test_a_changed_trunk_is_another(comparison, tmp_path):
     usual = {"arch": "large", "out_indices": [1, 2, 3]}
     changed = {**usual, "norm_cfg": {"type": "BN", "momentum": 0.1}}

@@ -106,7 +106,7 @@ def settings_of(arguments: Mapping[str, object]) -> str:
     arch = arch.replaced(expansions=tuple(map(float, arch.expansions)))
     unit = arguments.get("unit", FTFU)
     units = [unit] * max(map(len, arch.phases)) if isinstance(unit, Mapping) else unit
-    units = [{**FTFU, **each} for each in units]
+    units = [{**FTFU, **{key: float(x) if isinstance(x, int) else x for key, x in each.items()}} for each in units]
     return json.dumps([asdict(arch), units, [float(tau) for tau in arguments.get("tau", (1.0, 16.0))]], sort_keys=True)
 
 

@@ -72,6 +72,19 @@ mean size of the change, whichever its direction. `docs/learned_tau.py` has read
 """
 
 
+PICTURES = """## Where FVNet flows fast
+
+Effective time constants, tau / (1 + tau f), in the last block of each stage: FVNet-T in RetinaNet, trained on BCCD
+([suite](../suites/bccd.yaml)), on three photographs of its validation split. Dark is fast. Stride 4 tells the nuclei of
+white cells (slow) from the ground; at stride 32, after so short a training, everything flows at one speed.
+`python docs/time_constants.py CHECKPOINT IMAGE ... --arch t --long-side 192 --out PICTURE.png` draws them.
+
+![Effective time constants on three photographs](images/time_constants.png)
+
+Photographs: [BCCD Dataset](https://github.com/Shenggan/BCCD_Dataset), MIT License, Copyright (c) 2017 shenggan.
+"""
+
+
 class Heading(NamedTuple):
     """What the runs of a table have in common: the size of FVNet, and what it was measured in."""
 
@@ -194,6 +207,7 @@ def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
             parts.append("")
     if TIME_CONSTANTS.exists():
         parts += [MOVED, *time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))), ""]
+    parts.append(PICTURES)
     return "\n".join(parts)
 
 

@@ -67,6 +67,8 @@ def variants(arch: str = BASE) -> Iterator[Variant]:
     yield Variant(question, "one convolution for attractor and conductance", unit("SharedFTFU"))
     yield Variant(question, "conductance of the pixel alone", unit("FTFU", conductance_kernel_size=1))
     yield Variant(question, "conductance with a kernel of 5", unit("FTFU", conductance_kernel_size=5))
+    yield Variant(question, "attractor without the state", unit("FreeFTFU"))
+    yield Variant(question, "attractor without the state, bounded", unit("BoundedFTFU"))
     yield Variant(question, "conductance of the attractor", unit("CascadedFTFU"))
     yield Variant(question, "FTFU that also sees the mean over the image", unit("PooledFTFU"))
     for steps in (2, 3):

@@ -79,6 +79,23 @@ class PooledFTFU(FTFU):
         return fluid_step(x, offset, z, self.leak, self.dt)
 
 
+class FreeFTFU(FTFU):
+    """An FTFU whose attractor is where the convolution points, not an offset from the state: the state is forgotten."""
+
+    def attractors(self, x: Tensor) -> Tensor:
+        return self.attractor(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fluid_step(x, self.attractors(x) - x, self.conductance(x), self.leak, self.dt)
+
+
+class BoundedFTFU(FreeFTFU):
+    """A :class:`FreeFTFU` with attractors between -1 and 1, as the candidate states of a GRU."""
+
+    def attractors(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.attractor(x))
+
+
 class CascadedFTFU(FTFU):
     """An FTFU whose conductance is seen in the attractor, not in the state: it reaches as far as both kernels."""
 
@@ -238,6 +255,8 @@ UNITS.update(
             LeaklessFTFU,
             RepeatedFTFU,
             PooledFTFU,
+            FreeFTFU,
+            BoundedFTFU,
             CascadedFTFU,
             SharedFTFU,
             DepthwiseUnit,

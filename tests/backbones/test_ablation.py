@@ -107,6 +107,14 @@ def test_repeated_steps_share_weights(x):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("name", "bound"), [("FreeFTFU", nn.Identity()), ("BoundedFTFU", nn.Tanh())])
+def test_attractor_without_the_state(name, bound, x):
+    net = unit(name)
+    a, f = bound(net.attractor(x)), F.softplus(net.conductance(x))
+    torch.testing.assert_close(net(x), closed_form_step(x, a, f, net.tau))
+
+
+@torch.no_grad()
 def test_conductance_of_the_attractor(x):
     net = unit("CascadedFTFU")
     a = x + net.attractor(x)

@@ -30,7 +30,7 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval, welch
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
-RUNS = ("camvid/*", "camvid_3x/*", "bccd/*", "ablation/ftfu_seed*", "ablation_3x/ftfu_seed*")
+RUNS = ("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "ablation/ftfu_seed*", "ablation_3x/ftfu_seed*")
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
 IMAGE = (224, 224)
 

@@ -33,6 +33,8 @@ RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = ("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "ablation/ftfu_seed*", "ablation_3x/ftfu_seed*")
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
 IMAGE = (224, 224)
+FEWEST = 5
+"""Trunks from which a rank correlation says something."""
 
 Scores = Mapping[str, Mapping[int, float]]
 """By trunk: accuracies by seed."""
@@ -124,7 +126,7 @@ def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
     """How alike each pair of settings ranks the trunks that were trained in both (Spearman's rank correlation)."""
     for (one, first), (other, second) in itertools.combinations(enumerate(sorted(scores), 1), 2):
         both = sorted(scores[first].keys() & scores[second].keys())
-        if len(both) > 2:
+        if len(both) >= FEWEST:
             means = [[np.mean(list(scores[name][trunk].values())) for trunk in both] for name in (first, second)]
             alike = stats.spearmanr(*means).statistic
             yield f"Rank correlation of ({one}) and ({other}) over {len(both)} trunks: {alike:.2f} (1: the same order)."

@@ -62,10 +62,10 @@ def test_a_single_run_has_no_interval(comparison):
 
 
 def test_settings_that_rank_alike(comparison):
-    one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}}
-    other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "e": {0: 0.0}}
+    one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}, "e": {0: 10.0}, "f": {0: 0.0}}
+    other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "d": {0: 40.0}, "e": {0: 50.0}, "g": {0: 0.0}}
     (sentence,) = comparison.agreements({"x": one, "y": other})
-    assert sentence == "Rank correlation of (1) and (2) over 3 trunks: 0.50 (1: the same order)."  # 1 - 6 * 2 / 24
+    assert sentence == "Rank correlation of (1) and (2) over 5 trunks: 0.90 (1: the same order)."  # 1 - 6 * 2 / 120
     assert not list(comparison.agreements({"x": one, "y": {"a": {0: 1.0}}}))
 
 

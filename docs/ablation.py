@@ -121,7 +121,7 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
     tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
-        value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
+        value = main_value(record)
         own = record.backbone.type == "FVNet" and settings_of(record.backbone.arguments)
         diverged = value is None and any(file.parent.glob("nonfinite_iter_*.json"))
         if own not in known or not (diverged or (record.status == "finished" and value is not None)):
@@ -132,6 +132,19 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
             raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
         runs.append(Run(record.seed, value))
     return tables
+
+
+def main_value(record: RunRecord) -> float | None:
+    """The main metric of a run, in percent; None where it has no result."""
+    return record.result and record.result.metrics.get(MAIN_METRICS[record.task])
+
+
+def mean_cell(values: Sequence[float], digits: int) -> str:
+    """A mean and, of several values, half of its interval."""
+    cell = f"{np.mean(values):.{digits}f}"
+    if interval := mean_interval(values):
+        cell += f" ± {(interval.high - interval.low) / 2:.{digits}f}"
+    return cell
 
 
 def setting(record: RunRecord) -> str:
@@ -165,10 +178,7 @@ def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
     count = f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs))
     if not finished:
         return count, "", ""
-    values = list(finished.values())
-    cell = f"{np.mean(values):.2f}"
-    if interval := mean_interval(values):
-        cell += f" ± {(interval.high - interval.low) / 2:.2f}"
+    cell = mean_cell(list(finished.values()), digits=2)
     of_base = {run.seed: run.value for run in base if run.value is not None}
     differences = [value - of_base[seed] for seed, value in finished.items() if seed in of_base]
     if not differences or runs is base:

@@ -10,10 +10,11 @@ import argparse
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from ablation import NOT_VARIED, setting
+from ablation import NOT_VARIED, main_value, mean_cell, setting
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order
@@ -25,8 +26,7 @@ from fvnet_mm.records import Backbone
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 from fvnet_mm.records.reading import RECORD, read_record
-from fvnet_mm.report.leaderboard.names import MAIN_METRICS
-from fvnet_mm.report.statistics.seeds import decide, mean_interval, welch
+from fvnet_mm.report.statistics.seeds import decide, welch
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
@@ -36,13 +36,16 @@ IMAGE = (224, 224)
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
 
+described = cache(describe)
+"""Reads a trunk's description once, however many runs it has."""
+
 Scores = Mapping[str, Mapping[int, float]]
 """By trunk: accuracies by seed."""
 
 
 def label(backbone: Backbone) -> str:
     """Name of a trunk, with what was changed in its description."""
-    usual = describe(backbone.name).backbone
+    usual = described(backbone.name).backbone
     changed = {
         key: value
         for key, value in sorted(backbone.arguments.items())
@@ -60,7 +63,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[int, float]
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
         record = read_record(folder / RECORD)
-        value = record.result and record.result.metrics.get(MAIN_METRICS[record.task])
+        value = main_value(record)
         if record.status != "finished" or value is None or record.seed is None:
             raise UserError(f"{folder} holds no finished run with a seed; leave it out.")
         seeds = found[setting(record)][label(record.backbone)]
@@ -75,9 +78,7 @@ def accuracy(scores: Scores, trunk: str, own: str) -> str:
     values, others = (list(scores.get(name, {}).values()) for name in (own, trunk))
     if not others:
         return "not run"
-    cell = f"{np.mean(others):.1f}"
-    if interval := mean_interval(others):
-        cell += f" ± {(interval.high - interval.low) / 2:.1f}"
+    cell = mean_cell(others, digits=1)
     if trunk == own or not values:
         return cell
     test = welch(others, values)

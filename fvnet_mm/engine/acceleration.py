@@ -1,6 +1,6 @@
 """Ways to compute the same network faster: fused optimizers, memory layout, compilation.
 
-None changes what is computed, but all change the order in which floating-point numbers are added up, as another GPU
+None changes what is computed, but most change the order in which floating-point numbers are added up, as another GPU
 does, too; so they are no part of a protocol, and stand in the dumped config.
 """
 
@@ -41,6 +41,27 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
         _require_compiler()
     cfg.channels_last = bool(channels_last or cfg.get("channels_last", False))
     cfg.compile_trunk = bool(compiled or cfg.get("compile_trunk", False))
+
+
+def merge_groups(optimizer: torch.optim.Optimizer) -> None:
+    """Joins the parameter groups of a new optimizer that are treated alike: the same steps, bit for bit, sooner.
+
+    mmengine gives every parameter a group of its own where a config has rules for some, and an optimizer updates all
+    parameters of a group in one pass. On a GPU hundreds of passes over a few values each take longer than the
+    network.
+    """
+    merged: list[dict[str, object]] = []
+    for group in optimizer.param_groups:
+        alike = next((other for other in merged if _options(other) == _options(group)), None)
+        if alike is None:
+            merged.append(dict(group))
+        else:
+            alike["params"] = [*alike["params"], *group["params"]]
+    optimizer.param_groups[:] = merged
+
+
+def _options(group: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in group.items() if key != "params"}
 
 
 def accelerate_model(model: nn.Module, cfg: Config) -> nn.Module:

@@ -14,13 +14,13 @@ from mmengine.config import ConfigDict
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import BaseOptimWrapper
+from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
-from fvnet_mm.engine.acceleration import accelerate_model
+from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.errors import UserError
@@ -68,7 +68,11 @@ class SuiteRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: object) -> BaseOptimWrapper:
         with building("optimizer"):
-            return super().build_optim_wrapper(optim_wrapper)
+            wrapper = super().build_optim_wrapper(optim_wrapper)
+        for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            if not each.optimizer.state:
+                merge_groups(each.optimizer)
+        return wrapper
 
     def build_param_scheduler(self, scheduler: object) -> list[object]:
         with building("learning-rate schedule"):

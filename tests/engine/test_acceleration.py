@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from fvnet_mm.engine.acceleration import accelerate, accelerate_model
+from fvnet_mm.engine.acceleration import accelerate, accelerate_model, merge_groups
+from fvnet_mm.engine.runner import SuiteRunner
 from fvnet_mm.errors import UserError
 from fvnet_mm.records.from_config import fields_of_training
 
@@ -64,6 +65,37 @@ def test_a_fused_step_is_the_same_step() -> None:
             optimizer.zero_grad()
         weights.append(nn.utils.parameters_to_vector(model.parameters()))
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
+def test_merged_groups_take_the_same_steps() -> None:
+    rules = [dict(), dict(weight_decay=0.0), dict(lr=1e-3), dict(weight_decay=0.0), dict(), dict(lr=1e-2)]
+    weights = []
+    for merged in (False, True):
+        torch.manual_seed(0)
+        model = Detector()
+        groups = [dict(params=[p], **rule) for p, rule in zip(model.parameters(), rules, strict=True)]
+        optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.05, fused=True)
+        if merged:
+            merge_groups(optimizer)
+            assert [len(group["params"]) for group in optimizer.param_groups] == [3, 2, 1]
+        for _ in range(10):
+            model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        weights.append(nn.utils.parameters_to_vector(model.parameters()))
+    assert torch.equal(*weights)
+
+
+def test_a_training_has_few_groups() -> None:
+    cfg = Config.fromfile(CONFIG.with_name("upernet_fvnet_t_ade20k.py"))
+    runner = object.__new__(SuiteRunner)
+    runner.model = Detector()
+    runner.model.norm = nn.BatchNorm2d(4)
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    assert sorted((len(group["params"]), group["weight_decay"] > 0) for group in wrapper.optimizer.param_groups) == [
+        (2, False),
+        (6, True),
+    ]
 
 
 def test_layout_changes_neither_outputs_nor_names() -> None:

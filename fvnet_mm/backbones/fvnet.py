@@ -65,13 +65,13 @@ class FVNet(BaseModule):
         >>> for level in trunk(torch.rand(1, 3, 224, 224)):
         ...     print(tuple(level.shape))
         (1, 128, 28, 28)
-        (1, 224, 14, 14)
-        (1, 448, 7, 7)
+        (1, 192, 14, 14)
+        (1, 384, 7, 7)
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
-        "t": FVNetArch(channels=(32, 64, 160, 320), depths=(2, 2, 9, 3)),
-        "s": FVNetArch(channels=(64, 128, 224, 448), depths=(1, 2, 9, 3)),
+        "t": FVNetArch(channels=(48, 96, 160, 320), depths=(1, 2, 7, 3)),
+        "s": FVNetArch(channels=(64, 128, 192, 384), depths=(1, 2, 8, 3)),
         "m": FVNetArch(channels=(48, 96, 272, 544), depths=(1, 2, 8, 3)),
         "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),
     }

@@ -46,9 +46,8 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
 def merge_groups(optimizer: torch.optim.Optimizer) -> None:
     """Joins the parameter groups of a new optimizer that are treated alike: the same steps, bit for bit, sooner.
 
-    mmengine gives every parameter a group of its own where a config has rules for some, and an optimizer updates all
-    parameters of a group in one pass. On a GPU hundreds of passes over a few values each take longer than the
-    network.
+    mmengine gives every parameter a group of its own where a config has rules for some, and an optimizer takes one
+    pass per group: hundreds, over a few values each.
     """
     merged: list[dict[str, object]] = []
     for group in optimizer.param_groups:

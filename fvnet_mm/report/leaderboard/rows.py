@@ -18,6 +18,9 @@ from fvnet_mm.report.leaderboard.names import TRUNKS, data_key, in_order
 
 T = TypeVar("T")
 
+CHANGES_TRUNK = "model.backbone."
+"""How a word of ``--cfg-options`` begins that changes the trunk."""
+
 
 def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], list[str]]:
     """Runs by the id of their row, and the problems met.
@@ -46,6 +49,7 @@ def row_id(record: RunRecord) -> str:
         record.backbone.name,
         record.backbone.type,
         json.dumps(record.backbone.arguments, sort_keys=True, default=str),
+        _trunk_parameters(record),  # else two versions of a trunk, built otherwise from the same arguments, were one
         record.config.name,
         record.origin == "imported",
         # Nothing says that checkpoints from elsewhere are seeds of one training.
@@ -70,7 +74,7 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
     return Row(
         id=name,
         backbone=first.backbone.name,
-        label=TRUNKS.get(first.backbone.name, first.backbone.name),
+        label=_label(first),
         provenance="imported" if first.origin == "imported" else "measured",
         metrics=_metrics(records),
         per_class=_per_class(records),
@@ -85,6 +89,13 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
         runs=tuple(_run(run) for run in runs),
         note=_progress(records),
     )
+
+
+def _label(record: RunRecord) -> str:
+    """The trunk's name, with what the command line changed in it."""
+    name = TRUNKS.get(record.backbone.name, record.backbone.name)
+    changed = [word.removeprefix(CHANGES_TRUNK) for word in record.command if word.startswith(CHANGES_TRUNK)]
+    return f"{name} ({', '.join(changed)})" if changed else name
 
 
 def tell_apart(rows: Sequence[Row], records: dict[str, RunRecord]) -> tuple[Row, ...]:
@@ -117,7 +128,14 @@ def _distinction(row: Row, rows: Sequence[Row], records: dict[str, RunRecord]) -
     }
     if differing:
         return ", ".join(f"{name}={arguments.get(name, 'default')}" for name in sorted(differing))
+    parameters = _trunk_parameters(mine)
+    if parameters is not None and all(_trunk_parameters(other) != parameters for other in others):
+        return f"{parameters / 1e6:.2f} M"
     return row.id.rpartition("-")[2]
+
+
+def _trunk_parameters(record: RunRecord) -> int | None:
+    return record.complexity.parameters.get("backbone") if record.complexity is not None else None
 
 
 def _one_run_a_seed(runs: list[FoundRun]) -> tuple[list[FoundRun], list[str]]:

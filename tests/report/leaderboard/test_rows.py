@@ -9,6 +9,7 @@ from fvnet_mm.records import Backbone, ClassResult, Result
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
+from fvnet_mm.report.leaderboard.tables import build_leaderboard
 
 RECORDS = Path(__file__).with_name("records")
 
@@ -64,6 +65,21 @@ def test_class_that_is_undefined_in_a_run_has_no_mean(write_run, tmp_path):
         write_run(f"run{seed}", seed=seed, result=Result(metrics={"AP": 20.0}, per_class=classes[: 2 - seed]))
     row, _ = only_row(tmp_path)
     assert row.per_class == {"a": {"AP": None}, "b": {"AP": None}}
+
+
+def test_two_versions_of_a_trunk_are_two_rows(write_run, tmp_path):
+    """They have the same name and arguments; what an earlier version built from them has more parameters."""
+    example = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json").complexity
+    for seed, parameters in enumerate((3_670_000, 3_970_000)):
+        write_run(f"run{seed}", complexity=example.model_copy(update=dict(parameters={"backbone": parameters})))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert sorted(row.label for row in table.rows) == ["FVNet-T (3.67 M)", "FVNet-T (3.97 M)"]
+
+
+def test_what_the_command_line_changed_in_a_trunk_is_named(write_run, tmp_path):
+    write_run("run", command=("python", "tools/train.py", "a.py", "--cfg-options", "model.backbone.norm_eval=True"))
+    row, _ = only_row(tmp_path)
+    assert row.label == "FVNet-T (norm_eval=True)"
 
 
 def test_one_run_has_no_deviation(write_run, tmp_path):

@@ -83,7 +83,16 @@ class SuiteRunner(Runner):
         self._load_from, self._resume = str(checkpoint), True
 
     def resume(self, filename: str, *arguments: object, **settings: object) -> None:
-        super().resume(filename, *arguments, **settings)
+        try:
+            super().resume(filename, *arguments, **settings)
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise UserError(
+                f"{filename} holds the state of an optimizer whose parameters were grouped otherwise; resume with the "
+                "config and the version of fvnet_mm that it was trained with, or start from its weights with "
+                "--cfg-options load_from=PATH."
+            ) from error
         if isinstance(self.train_loop, ResumableEpochLoop):
             self.train_loop.enter(self._meta)
 

@@ -207,6 +207,18 @@ def test_nothing_of_a_training_to_resume(refused: Callable[..., str], data: Path
     assert "no intact checkpoint" in refused("train", "--data", data, "--resume", tmp_path)
 
 
+def test_optimizer_of_other_groups(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    groups = [dict(params=[i], lr=1e-3) for i in range(5)]
+    state = dict(
+        state_dict=build_state(data),
+        meta=dict(epoch=1, iter=4),
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+        optimizer=dict(state={}, param_groups=groups),
+    )
+    torch.save(state, tmp_path / "epoch_1.pth")
+    assert "parameters were grouped otherwise" in refused("train", "--data", data, "--resume", tmp_path / "epoch_1.pth")
+
+
 def build_state(data: Path) -> dict[str, torch.Tensor]:
     cfg = Config.fromfile(CONFIG)
     return build_model(cfg.model).state_dict()

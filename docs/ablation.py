@@ -1,6 +1,6 @@
 """The page of FVNet's ablations: what each variant costs, counted from the code, and scores, read from run records.
 
-python docs/ablation.py                             prints it, with the results in results/ablation and ablation_3x
+python docs/ablation.py                             prints it, with the results of FVNets in results/
 python docs/ablation.py --write                     writes docs/ablation.md
 python docs/ablation.py --records DIR ...           with the results of the finished trainings in these folders
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ablation_rows import ARCH, BASE, IMAGE, SHAPES, cost, settings_of, variants
+from ablation_rows import ARCH, BASES, IMAGE, arguments_of, cost, settings_of, variants
 
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.errors import UserError
@@ -29,7 +29,7 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RESULTS = PAGE.parents[1] / "results"
-RECORDS = [RESULTS / "ablation", RESULTS / "ablation_3x", *sorted(RESULTS.glob("*/fvnet_?_seed?"))]
+RECORDS = [RESULTS / "ablation", RESULTS / "earlier_sizes", *sorted(RESULTS.glob("*/fvnet_*_seed?"))]
 TIME_CONSTANTS = RECORDS[0] / "time_constants.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
@@ -95,13 +95,13 @@ Photographs: [BCCD Dataset](https://github.com/Shenggan/BCCD_Dataset), MIT Licen
 
 
 class Heading(NamedTuple):
-    """What the runs of a table have in common: the size of FVNet, and what it was measured in."""
+    """What the runs of a table have in common: the number of their base, and what it was measured in."""
 
-    arch: str
+    base: int
     setting: str
 
     def __str__(self) -> str:
-        return f"FVNet-{self.arch.upper()}: {self.setting}"
+        return f"{BASES[self.base].title}: {self.setting}"
 
 
 class Run(NamedTuple):
@@ -117,21 +117,24 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
     Raises:
         UserError: A record cannot be read, or two runs have the same settings and seed.
     """
-    known = {settings_of({"arch": arch, **row.arguments}) for arch in SHAPES for row in variants(arch)}
+    known = [{settings_of(row.arguments) for row in variants(base)} for base in BASES]
     tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
         value = main_value(record)
-        own = record.backbone.type == "FVNet" and settings_of(record.backbone.arguments)
+        own = settings_of(arguments_of(record)) if record.backbone.type == "FVNet" else None
         diverged = value is None and any(file.parent.glob("nonfinite_iter_*.json"))
-        if own not in known or not (diverged or (record.status == "finished" and value is not None)):
+        finished = diverged or (record.status == "finished" and value is not None)
+        bases = [number for number, rows in enumerate(known) if own in rows] if finished else []
+        if not bases:
             print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
-            continue
-        runs = tables[_heading(record)][own]
-        if any(run.seed == record.seed for run in runs):
-            raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
-        runs.append(Run(record.seed, value))
-    return tables
+        for number in bases:
+            runs = tables[Heading(number, _setting(record))][own]
+            if any(run.seed == record.seed for run in runs):
+                raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
+            runs.append(Run(record.seed, value))
+    # A base's other runs say nothing of it where it was not run itself.
+    return {heading: runs for heading, runs in tables.items() if settings_of(BASES[heading.base].arguments) in runs}
 
 
 def main_value(record: RunRecord) -> float | None:
@@ -157,12 +160,11 @@ def setting(record: RunRecord) -> str:
     return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}"
 
 
-def _heading(record: RunRecord) -> Heading:
-    arch = record.backbone.arguments.get("arch", BASE)
+def _setting(record: RunRecord) -> str:
+    """What a run was measured in, and the arguments of FVNet that no row varies."""
     varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
-    rest = {key: value for key, value in sorted(record.backbone.arguments.items()) if key not in varied}
-    others = (f"{key}={value}" for key, value in rest.items())
-    return Heading(arch if isinstance(arch, str) else BASE, ", ".join((setting(record), *others)))
+    rest = (f"{key}={value}" for key, value in sorted(record.backbone.arguments.items()) if key not in varied)
+    return ", ".join((setting(record), *rest))
 
 
 def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
@@ -191,7 +193,7 @@ def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
 
 def time_constants(changes: Sequence[Mapping]) -> list[str]:
     """A table of how far training has moved the time constants of those rows that learn them, stage by stage."""
-    names = {settings_of(row.arguments): row.name for row in variants()}
+    names = {settings_of(row.arguments): f"{base.title}: {row.name}" for base in BASES for row in variants(base)}
     by_row: dict[str, list[list[Mapping[str, float]]]] = defaultdict(list)
     for change in changes:
         by_row[names[settings_of(change["arguments"])]].append(change["stages"])
@@ -209,20 +211,20 @@ def time_constants(changes: Sequence[Mapping]) -> list[str]:
 
 
 def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
-    """The whole page: a table of all rows, and one of those that were run for each further size and protocol."""
+    """The whole page: a table of all rows, and one of those that were run for each further base and protocol."""
     parts = [INTRODUCTION]
-    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [(Heading(BASE, "no run yet"), {})]
+    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [(Heading(0, "no run yet"), {})]
     for place, (heading, runs) in enumerate(found):
         parts.append(f"## {heading}\n")
-        variant_of = {settings_of({"arch": heading.arch, **row.arguments}): row for row in variants(heading.arch)}
-        base = runs.get(settings_of({"arch": heading.arch}), ())
-        shown = {key: row for key, row in variant_of.items() if not place or key in runs}
-        for question, group in itertools.groupby(shown.items(), key=lambda item: item[1].question):
+        base = BASES[heading.base]
+        of_base = runs.get(settings_of(base.arguments), ())
+        shown = [row for row in variants(base) if not place or settings_of(row.arguments) in runs]
+        for question, group in itertools.groupby(shown, key=lambda row: row.question):
             parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to FTFU |")
             parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
-            for key, row in group:
-                counted = cost({"arch": heading.arch, **row.arguments})
-                parts.append(f"| {' | '.join((row.name, *counted, *result(runs.get(key, ()), base)))} |")
+            for row in group:
+                cells = result(runs.get(settings_of(row.arguments), ()), of_base)
+                parts.append(f"| {' | '.join((row.name, *cost(row.arguments), *cells))} |")
             parts.append("")
     if TIME_CONSTANTS.exists():
         parts += [MOVED, *time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))), ""]

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from ablation import NOT_VARIED, main_value, mean_cell, setting
+from ablation_rows import arguments_of
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order
 
+from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.engine.trunk import describe
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import Backbone
+from fvnet_mm.records import RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 from fvnet_mm.records.reading import RECORD, read_record
@@ -30,7 +34,11 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
-RUNS = ("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "ablation/ftfu_seed*", "ablation_3x/ftfu_seed*")
+RUNS = (
+    *("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "shapes_small/[!f]*", "shapes_small/fvnet_?_seed?"),
+    *("ablation/ftfu_seed?", "first_sizes/*/ftfu_seed?"),
+)
+"""Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
 IMAGE = (224, 224)
 FEWEST = 5
@@ -43,15 +51,22 @@ Scores = Mapping[str, Mapping[int, float]]
 """By trunk: accuracies by seed."""
 
 
-def label(backbone: Backbone) -> str:
-    """Name of a trunk, with what was changed in its description."""
-    usual = described(backbone.name).backbone
+def label(record: RunRecord) -> str:
+    """Name of a trunk, with what is not as in its description."""
+    usual = dict(described(record.backbone.name).backbone)
+    if record.backbone.type == "FVNet":
+        usual |= asdict(FVNet.get_arch(usual["arch"]))
     changed = {
         key: value
-        for key, value in sorted(backbone.arguments.items())
-        if key not in NOT_VARIED and value != usual.get(key)
+        for key, value in sorted(arguments_of(record).items())
+        if key not in NOT_VARIED and as_text(value) != as_text(usual.get(key))
     }
-    return ", ".join((backbone.name, *(f"`{key}={value}`" for key, value in changed.items())))
+    return ", ".join((record.backbone.name, *(f"`{key}={value}`" for key, value in changed.items())))
+
+
+def as_text(value: object) -> str:
+    """One text for a tuple and the same list."""
+    return json.dumps(value, sort_keys=True)
 
 
 def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[int, float]]]:
@@ -66,7 +81,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[int, float]
         value = main_value(record)
         if record.status != "finished" or value is None or record.seed is None:
             raise UserError(f"{folder} holds no finished run with a seed; leave it out.")
-        seeds = found[setting(record)][label(record.backbone)]
+        seeds = found[setting(record)][label(record)]
         if record.seed in seeds:
             raise UserError(f"{folder} is a second run with seed {record.seed} of the same trunk; leave one out.")
         seeds[record.seed] = value

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from ablation_rows import arguments_of
 from time_constants import load_trunk
 
 from fvnet_mm.backbones import FTFU, FVNet
@@ -36,7 +37,8 @@ def moved(work_dir: Path) -> dict[str, object]:
     checkpoint, _ = newest_checkpoint(work_dir)
     if checkpoint is None or record.backbone.type != "FVNet":
         raise UserError(f"{work_dir} holds no checkpoint of an FVNet; name work dirs of finished trainings.")
-    begun, trained = FVNet(**record.backbone.arguments), load_trunk(checkpoint, **record.backbone.arguments)
+    arguments = arguments_of(record)
+    begun, trained = FVNet(**arguments), load_trunk(checkpoint, **arguments)
     stages = []
     for start, end in zip(begun.stages, trained.stages, strict=True):
         before, after = (
@@ -45,7 +47,7 @@ def moved(work_dir: Path) -> dict[str, object]:
         )
         change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
-    return dict(arguments=record.backbone.arguments, seed=record.seed, stages=stages)
+    return dict(arguments=arguments, seed=record.seed, stages=stages)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ class FVNet(BaseModule):
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
-        "t": FVNetArch(channels=(48, 96, 160, 320), depths=(1, 2, 7, 3)),
+        "t": FVNetArch(channels=(64, 128, 160, 256), depths=(2, 3, 4, 2)),
         "s": FVNetArch(channels=(64, 128, 192, 384), depths=(1, 2, 8, 3)),
         "m": FVNetArch(channels=(48, 96, 272, 544), depths=(1, 2, 8, 3)),
         "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),

@@ -11,8 +11,8 @@ from mmengine.config import Config as MMConfig
 from fvnet_mm.backbones import FTFU, FVNet
 from fvnet_mm.backbones.mpfb import UNITS
 from fvnet_mm.engine.config_file import apply_overrides
-from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
-from fvnet_mm.records.reading import write_record
+from fvnet_mm.records import Backbone, Complexity, Config, Protocol, Result, RunRecord
+from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.suite.schema import SuiteFile
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
@@ -43,24 +43,23 @@ def record(folder: Path, seed: int, value: float, **arguments: object) -> None:
     write_record(run, folder / "run.json")
 
 
-def rows_of(ablation, arch: str) -> dict[str, str]:
-    """Names of the rows of a size of FVNet, by their settings."""
-    return {ablation.settings_of({"arch": arch, **row.arguments}): row.name for row in ablation.variants(arch)}
+def rows_of(ablation, base: int = 0) -> dict[str, str]:
+    """Names of the rows of a base, by their settings."""
+    return {ablation.settings_of(row.arguments): row.name for row in ablation.variants(ablation.BASES[base])}
 
 
 def test_every_unit_has_a_row_of_its_own(ablation):
-    rows = list(ablation.variants())
+    rows = list(ablation.variants(ablation.BASES[0]))
     units = [row.arguments.get("unit", {"type": "FTFU"}) for row in rows]
     named = {each["type"] for unit in units for each in (unit if isinstance(unit, list) else [unit])}
     assert named == set(UNITS)
     assert len({ablation.settings_of(row.arguments) for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("suite", ["ablation", "ablation_3x"])
-def test_every_job_of_the_suites_trains_a_row(ablation, suite):
+def test_every_job_of_the_suite_trains_a_row(ablation):
     root = PAGE.parents[1]
-    file = SuiteFile.model_validate(yaml.safe_load((root / "suites" / f"{suite}.yaml").read_text()))
-    rows = {key: (arch, name) for arch in ablation.SHAPES for key, name in rows_of(ablation, arch).items()}
+    file = SuiteFile.model_validate(yaml.safe_load((root / "suites" / "ablation.yaml").read_text()))
+    rows = rows_of(ablation)
     trained = []
     for run in file.runs:
         cfg = MMConfig.fromfile(root / run.config)
@@ -70,12 +69,10 @@ def test_every_job_of_the_suites_trains_a_row(ablation, suite):
         )
         trained.append(rows[ablation.settings_of(cfg.model.backbone)])
     assert len(set(trained)) == len(trained)
-    if suite == "ablation":
-        left = {name for arch, name in rows.values() if arch == ablation.BASE and (arch, name) not in trained}
-        assert left == {
-            "a longer step in the slow phase",  # lists of units, which need a config of their own
-            "slow phase that also sees the mean over the image",
-        }
+    assert set(rows.values()) - set(trained) == {
+        "a longer step in the slow phase",  # lists of units, which need a config of their own
+        "slow phase that also sees the mean over the image",
+    }
 
 
 def test_page_has_the_costs_of_the_code(monkeypatch):
@@ -83,21 +80,21 @@ def test_page_has_the_costs_of_the_code(monkeypatch):
     import ablation
 
     text = PAGE.read_text(encoding="utf-8")
-    rows = list(ablation.variants())
+    rows = list(ablation.variants(ablation.BASES[0]))
     for row in (rows[0], rows[2], rows[-1]):
-        counted = ablation.cost({"arch": ablation.BASE, **row.arguments})
+        counted = ablation.cost(row.arguments)
         assert f"| {' | '.join((row.name, *counted))} |" in text
     assert all(f"| {row.name} |" in text for row in rows)
 
 
 def test_results_come_from_records(ablation, tmp_path):
     for seed, value in enumerate((30.0, 31.0, 32.0)):
-        record(tmp_path / f"ftfu{seed}", seed, value, arch=ablation.BASE, out_indices=[0, 1, 2, 3])
+        record(tmp_path / f"ftfu{seed}", seed, value, arch="t", out_indices=[0, 1, 2, 3])
         record(
             tmp_path / f"gated{seed}",
             seed,
             value - (10, 11, 12)[seed],
-            arch=ablation.BASE,
+            arch="t",
             unit={"type": "GatedUnit"},
             tau=[1, 16],
         )
@@ -110,8 +107,9 @@ def test_results_come_from_records(ablation, tmp_path):
 
 
 def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
+    record(tmp_path / "ftfu", 0, 33.0, arch="t")
     for seed, value in enumerate((30.0, 31.0, 32.0)):
-        record(tmp_path / f"euler{seed}", seed, value, arch=ablation.BASE, unit={"type": "EulerUnit", "steps": 2})
+        record(tmp_path / f"euler{seed}", seed, value, arch="t", unit={"type": "EulerUnit", "steps": 2})
     (tmp_path / "euler2" / "run.json").write_text(
         (tmp_path / "euler2" / "run.json").read_text().replace('"finished"', '"running"').replace('"mIoU": 32.0', "")
     )
@@ -125,8 +123,8 @@ def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
 def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, monkeypatch):
     import learned_tau
 
-    record(tmp_path / "run", 0, 30.0, arch=ablation.BASE)
-    trunk = FVNet(ablation.BASE)
+    record(tmp_path / "run", 0, 30.0, arch="t")
+    trunk = FVNet("t")
     with torch.no_grad():
         for unit in trunk.stages[1].modules():
             if isinstance(unit, FTFU):
@@ -136,7 +134,7 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
     monkeypatch.setattr("sys.argv", ["learned_tau", str(tmp_path / "run")])
     learned_tau.main()
     table = ablation.time_constants(json.loads((tmp_path / "time_constants.json").read_text()))
-    assert table[-1] == "| FTFU | 1 | +0.0% (0.0%) | +50.0% (50.0%) | +0.0% (0.0%) | +0.0% (0.0%) |"
+    assert table[-1] == "| FVNet-T: FTFU | 1 | +0.0% (0.0%) | +50.0% (50.0%) | +0.0% (0.0%) | +0.0% (0.0%) |"
 
 
 def test_page_has_the_results_of_the_records(ablation):
@@ -145,8 +143,8 @@ def test_page_has_the_results_of_the_records(ablation):
     assert tables
     for heading, runs in tables.items():
         section = next(section for section in sections if section.startswith(f"{heading}\n"))
-        rows = rows_of(ablation, heading.arch)
-        base = runs[ablation.settings_of({"arch": heading.arch})]
+        rows = rows_of(ablation, heading.base)
+        base = runs[ablation.settings_of(ablation.BASES[heading.base].arguments)]
         for key, own in runs.items():
             cells = re.escape(" | ".join(ablation.result(own, base)))
             assert re.search(rf"\| {re.escape(rows[key])} \|.*\| {cells} \|", section)
@@ -159,20 +157,36 @@ def test_sizes_have_tables_of_their_own(ablation, tmp_path):
     tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-T:")[::-1]
     assert "| FTFU | 1.00 | 0.100 | 1 | 30.00 |" in tiny
     assert "| two plain depthwise convolutions | 1.00 | 0.100 | 1 | 41.50 | +1.50 |" in small
-    assert small.count("not run") == len(list(ablation.variants("s"))) - 2
+    assert small.count("not run") == len(rows_of(ablation, base=2)) - 2
+
+
+def test_a_record_of_an_earlier_version_is_of_what_was_built_then(ablation, tmp_path):
+    """Its size had other channels; the number of its parameters tells which."""
+    first = ablation.BASES[1]
+    counted = sum(p.numel() for p in FVNet(**first.arguments).parameters())
+    record(tmp_path / "then", 0, 30.0, arch="t")
+    file = tmp_path / "then" / "run.json"
+    complexity = Complexity(parameters={"backbone": counted}, macs={"backbone": 0}, shape=(512, 512))
+    write_record(read_record(file).model_copy(update={"complexity": complexity}), file)
+    (heading,) = ablation.read_runs([tmp_path])
+    assert ablation.BASES[heading.base] == first
+    unknown = complexity.model_copy(update={"parameters": {"backbone": counted + 1}})
+    write_record(read_record(file).model_copy(update={"complexity": unknown}), file)
+    with pytest.raises(ablation.UserError, match=f"no version of fvnet_s .* has {counted + 1} parameters"):
+        ablation.read_runs([tmp_path])
 
 
 def test_rows_match_however_a_config_says_it(ablation):
-    arch = FVNet.get_arch(ablation.BASE)
+    arch = FVNet.get_arch("t")
     as_lists = {"channels": list(arch.channels), "depths": list(arch.depths)}
     spelt = {"arch": as_lists, "unit": [{"type": "FTFU"}, {}], "tau": [1, 16]}
-    assert ablation.settings_of(spelt) == ablation.settings_of({})
-    step = [ablation.settings_of({"unit": {"type": "FTFU", "dt": dt}}) for dt in (4, 4.0, 2)]
+    assert ablation.settings_of(spelt) == ablation.settings_of({"arch": "t"})
+    step = [ablation.settings_of({"arch": "t", "unit": {"type": "FTFU", "dt": dt}}) for dt in (4, 4.0, 2)]
     assert step[0] == step[1] != step[2]
 
 
 def test_two_runs_of_one_seed(ablation, tmp_path):
     for name in ("a", "b"):
-        record(tmp_path / name, 0, 30.0, arch=ablation.BASE)
+        record(tmp_path / name, 0, 30.0, arch="t")
     with pytest.raises(ablation.UserError, match="a second run with seed 0 of the same settings"):
         ablation.read_runs([tmp_path])

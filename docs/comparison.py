@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ablation import NOT_VARIED, main_value, mean_cell, setting
-from ablation_rows import arguments_of
+from ablation_rows import arguments_of, cost
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order
@@ -35,8 +36,8 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
-    *("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "shapes_small/[!f]*", "shapes_small/fvnet_?_seed?"),
-    *("ablation/ftfu_seed?", "first_sizes/*/ftfu_seed?"),
+    *("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "shapes_small/*"),
+    *("ablation/ftfu_seed?", "earlier_sizes/ablation_3x/ftfu_seed?", "earlier_sizes/shapes_small/fvnet_?_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
@@ -47,21 +48,36 @@ FEWEST = 5
 described = cache(describe)
 """Reads a trunk's description once, however many runs it has."""
 
-Scores = Mapping[str, Mapping[int, float]]
+
+class Trunk(NamedTuple):
+    """A trunk by the name of its description, and what is not as there, as JSON."""
+
+    name: str
+    changed: str = "{}"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        return json.loads(self.changed)
+
+    def __str__(self) -> str:
+        return ", ".join((self.name, *(f"`{key}={value}`" for key, value in self.arguments.items())))
+
+
+Scores = Mapping[Trunk, Mapping[int, float]]
 """By trunk: accuracies by seed."""
 
 
-def label(record: RunRecord) -> str:
-    """Name of a trunk, with what is not as in its description."""
+def trunk_of(record: RunRecord) -> Trunk:
+    """The trunk of a run."""
     usual = dict(described(record.backbone.name).backbone)
     if record.backbone.type == "FVNet":
         usual |= asdict(FVNet.get_arch(usual["arch"]))
     changed = {
         key: value
-        for key, value in sorted(arguments_of(record).items())
+        for key, value in arguments_of(record).items()
         if key not in NOT_VARIED and as_text(value) != as_text(usual.get(key))
     }
-    return ", ".join((record.backbone.name, *(f"`{key}={value}`" for key, value in changed.items())))
+    return Trunk(record.backbone.name, as_text(changed))
 
 
 def as_text(value: object) -> str:
@@ -69,32 +85,38 @@ def as_text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def read_scores(folders: Sequence[Path]) -> dict[str, dict[str, dict[int, float]]]:
+def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, float]]]:
     """The main metric of the finished runs in these folders: by setting, by trunk and by seed.
 
     Raises:
         UserError: A record cannot be read or has no result, or two runs of a trunk have one seed.
     """
-    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[Trunk, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
         record = read_record(folder / RECORD)
         value = main_value(record)
         if record.status != "finished" or value is None or record.seed is None:
             raise UserError(f"{folder} holds no finished run with a seed; leave it out.")
-        seeds = found[setting(record)][label(record)]
+        seeds = found[setting(record)][trunk_of(record)]
         if record.seed in seeds:
             raise UserError(f"{folder} is a second run with seed {record.seed} of the same trunk; leave one out.")
         seeds[record.seed] = value
     return found
 
 
-def accuracy(scores: Scores, trunk: str, own: str) -> str:
+def reference(scores: Scores, own: str) -> Trunk:
+    """The FVNet of a size that others are held against: as it is now, or where that was not run, an earlier one."""
+    run = sorted(trunk for trunk in scores if trunk.name == own)
+    return Trunk(own) if Trunk(own) in run or not run else run[-1]
+
+
+def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:
     """A cell: the mean of a trunk with its interval, and how far FVNet is above it, by Welch's test over seeds."""
-    values, others = (list(scores.get(name, {}).values()) for name in (own, trunk))
+    values, others = (list(scores.get(key, {}).values()) for key in (reference(scores, own), trunk))
     if not others:
         return "not run"
     cell = mean_cell(others, digits=1)
-    if trunk == own or not values:
+    if trunk.name == own or not values:
         return cell
     test = welch(others, values)
     verdict = decide(test.interval)
@@ -103,10 +125,14 @@ def accuracy(scores: Scores, trunk: str, own: str) -> str:
     return f"{cell}; FVNet {f'**{difference}**' if verdict == 'higher' else difference}, {verdict}"
 
 
-def cost(record: BenchmarkRecord, name: str) -> tuple[str, str]:
-    """Parameters in millions and MACs in G of a trunk."""
-    model = next(model for model in record.models if model.backbone.name == name)
-    return f"{model.parameters['backbone'] / 1e6:.1f}", f"{model.counted_at('trunk', IMAGE).total_macs / 1e9:.2f}"
+def counts(record: BenchmarkRecord, trunk: Trunk) -> tuple[str, str]:
+    """Parameters in millions and MACs in G of a trunk, of FVNets from the code."""
+    if trunk.name in RIVALS:
+        parameters, macs = map(float, cost({"arch": described(trunk.name).backbone.arch, **trunk.arguments}))
+    else:
+        model = next(model for model in record.models if model.backbone.name == trunk.name)
+        parameters, macs = model.parameters["backbone"] / 1e6, model.counted_at("trunk", IMAGE).total_macs / 1e9
+    return f"{parameters:.1f}", f"{macs:.2f}"
 
 
 def speeds(record: BenchmarkRecord, own: str, name: str) -> list[str]:
@@ -128,14 +154,21 @@ def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
         lines.append(f"| Trunk | {' | '.join((*heads, *(f'({number + 1})' for number in range(len(settings)))))} |")
         lines.append(f"|---|{'---:|' * len(heads)}{'---|' * len(settings)}")
         for rival in (own, *rivals):
-            variants = sorted({trunk for of in scores.values() for trunk in of if trunk.partition(",")[0] == rival})
             ratios = [""] * len(sizes) if rival == own else speeds(record, own, rival)
-            for trunk in variants or [rival]:
+            run = {trunk for of in scores.values() for trunk in of if trunk.name == rival}
+            shown = run | ({Trunk(rival)} if rival == own or not run else set())
+            for trunk in sorted(shown, key=lambda trunk: (trunk != Trunk(trunk.name), trunk)):
                 accuracies = [accuracy(scores[name], trunk, own) for name in settings]
-                lines.append(f"| {' | '.join((trunk, *cost(record, rival), *ratios, *accuracies))} |")
+                lines.append(f"| {' | '.join((str(trunk), *counts(record, trunk), *ratios, *accuracies))} |")
         lines.append("")
-    lines += [f"({number + 1}) {name}.  " for number, name in enumerate(settings)]
+    lines += [f"({number + 1}) {name}{earlier(scores[name])}.  " for number, name in enumerate(settings)]
     return "\n".join([*lines, *("\n" + sentence for sentence in agreements(scores))])
+
+
+def earlier(scores: Scores) -> str:
+    """Which FVNets of a setting are not those of now."""
+    others = [trunk for trunk in (reference(scores, own) for own in RIVALS) if trunk != Trunk(trunk.name)]
+    return f"; FVNet is {' and '.join(map(str, others))}" if others else ""
 
 
 def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:

@@ -48,17 +48,28 @@ def test_differences_are_those_of_welch(comparison, tmp_path):
     ]
     (scores,) = comparison.read_scores(folders).values()
     limits = stats.ttest_ind(*values.values(), equal_var=False).confidence_interval()
-    (rival,) = (name for name in scores if name.startswith("mobilenet_v2"))
+    (rival,) = (trunk for trunk in scores if trunk.name == "mobilenet_v2")
     cell = comparison.accuracy(scores, rival, "fvnet_t")
     assert cell.startswith("26.2 ± 2.6; FVNet")
     assert f"**+4.5 [{limits.low:+.1f}, {limits.high:+.1f}]**, higher" in cell
-    assert comparison.accuracy(scores, "fvnet_t", "fvnet_t") == "30.6 ± 1.9"
-    assert comparison.accuracy(scores, "repvit_m0_9", "fvnet_t") == "not run"
+    assert comparison.accuracy(scores, comparison.Trunk("fvnet_t"), "fvnet_t") == "30.6 ± 1.9"
+    assert comparison.accuracy(scores, comparison.Trunk("repvit_m0_9"), "fvnet_t") == "not run"
 
 
 def test_a_single_run_has_no_interval(comparison):
-    scores = {"fvnet_t": {0: 30.0}, "mobilenet_v2": {0: 29.0}}
-    assert comparison.accuracy(scores, "mobilenet_v2", "fvnet_t") == "29.0; FVNet +1.0, undefined"
+    fvnet, rival = comparison.Trunk("fvnet_t"), comparison.Trunk("mobilenet_v2")
+    scores = {fvnet: {0: 30.0}, rival: {0: 29.0}}
+    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet +1.0, undefined"
+
+
+def test_where_an_fvnet_of_now_was_not_run_an_earlier_one_is_compared_and_named(comparison):
+    former, rival = comparison.Trunk("fvnet_t", '{"depths": [1, 1, 1, 1]}'), comparison.Trunk("mobilenet_v2")
+    scores = {former: {0: 30.0}, rival: {0: 29.0}}
+    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet +1.0, undefined"
+    assert comparison.earlier(scores) == "; FVNet is fvnet_t, `depths=[1, 1, 1, 1]`"
+    scores[comparison.Trunk("fvnet_t")] = {0: 28.0}
+    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet -1.0, undefined"
+    assert comparison.earlier(scores) == ""
 
 
 def test_settings_that_rank_alike(comparison):
@@ -74,7 +85,8 @@ def test_a_changed_trunk_is_another(comparison, tmp_path):
     changed = {**usual, "norm_cfg": {"type": "BN", "momentum": 0.1}}
     folders = [record(tmp_path / str(len(a)), "mobilenet_v3_large", 0, 20.0, **a) for a in (usual, changed)]
     (scores,) = comparison.read_scores(folders).values()
-    assert list(scores) == ["mobilenet_v3_large", "mobilenet_v3_large, `norm_cfg={'type': 'BN', 'momentum': 0.1}`"]
+    names = ["mobilenet_v3_large", "mobilenet_v3_large, `norm_cfg={'momentum': 0.1, 'type': 'BN'}`"]
+    assert [str(trunk) for trunk in scores] == names
 
 
 def test_what_cannot_be_compared_is_refused(comparison, tmp_path):

@@ -29,8 +29,7 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RESULTS = PAGE.parents[1] / "results"
-RECORDS = [RESULTS / "ablation", RESULTS / "earlier_sizes", *sorted(RESULTS.glob("*/fvnet_*_seed?"))]
-TIME_CONSTANTS = RECORDS[0] / "time_constants.json"
+TIME_CONSTANTS = RESULTS / "ablation" / "time_constants.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
@@ -112,7 +111,7 @@ class Run(NamedTuple):
 
 
 def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
-    """Finished trainings of the rows: by table, and by settings.
+    """Finished trainings of the rows, of whatever FVNets there are among the records: by table, and by settings.
 
     Raises:
         UserError: A record cannot be read, or two runs have the same settings and seed.
@@ -121,8 +120,10 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
     tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
         record = read_record(file)
+        if record.backbone.type != "FVNet":
+            continue
         value = main_value(record)
-        own = settings_of(arguments_of(record)) if record.backbone.type == "FVNet" else None
+        own = settings_of(arguments_of(record))
         diverged = value is None and any(file.parent.glob("nonfinite_iter_*.json"))
         finished = diverged or (record.status == "finished" and value is not None)
         bases = [number for number, rows in enumerate(known) if own in rows] if finished else []
@@ -133,8 +134,12 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
             if any(run.seed == record.seed for run in runs):
                 raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
             runs.append(Run(record.seed, value))
-    # A base's other runs say nothing of it where it was not run itself.
-    return {heading: runs for heading, runs in tables.items() if settings_of(BASES[heading.base].arguments) in runs}
+    return {heading: runs for heading, runs in tables.items() if _compares(heading, runs)}
+
+
+def _compares(heading: Heading, runs: Mapping[str, Sequence[Run]]) -> bool:
+    """Whether a base was run, and something else beside it."""
+    return settings_of(BASES[heading.base].arguments) in runs and (len(runs) > 1 or not heading.base)
 
 
 def main_value(record: RunRecord) -> float | None:
@@ -211,9 +216,11 @@ def time_constants(changes: Sequence[Mapping]) -> list[str]:
 
 
 def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
-    """The whole page: a table of all rows, and one of those that were run for each further base and protocol."""
+    """The whole page: a table of all rows of the first base, and for each further base and protocol one of its runs."""
     parts = [INTRODUCTION]
-    found = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0])) or [(Heading(0, "no run yet"), {})]
+    found = sorted(tables.items(), key=lambda item: (item[0].base, -len(item[1]), item[0])) or [
+        (Heading(0, "no run yet"), {})
+    ]
     for place, (heading, runs) in enumerate(found):
         parts.append(f"## {heading}\n")
         base = BASES[heading.base]
@@ -235,7 +242,7 @@ def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The page of FVNet's ablations, from code and run records.")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--records", nargs="+", type=Path, default=RECORDS, metavar="DIR", help="of run records")
+    parser.add_argument("--records", nargs="+", type=Path, default=[RESULTS], metavar="DIR", help="of run records")
     arguments = parser.parse_args()
     try:
         text = page(read_runs(arguments.records))

@@ -33,16 +33,63 @@ class Base:
 FIRST_T = {"channels": (32, 64, 160, 320), "depths": (2, 2, 9, 3)}
 SECOND_T = {"channels": (48, 96, 160, 320), "depths": (1, 2, 7, 3)}
 FIRST_S = {"channels": (64, 128, 224, 448), "depths": (1, 2, 9, 3)}
+SECOND_S = {"channels": (64, 128, 192, 384), "depths": (1, 2, 8, 3)}
 
-FORMER = {"t": (FIRST_T, SECOND_T), "s": (FIRST_S,)}
+FORMER = {"t": (FIRST_T, SECOND_T), "s": (FIRST_S, SECOND_S)}
 """What sizes were built as before; records of then name the size alone."""
 
 BASES = (
-    Base("FVNet-T", {"arch": "t"}, {}),
-    Base("FVNet-T as first built", {"arch": "t", **FIRST_T}, {}),
-    Base("FVNet-S", {"arch": "s"}, {}),
-    Base("FVNet-S as first built", {"arch": "s", **FIRST_S}, {}),
-    Base("FVNet-M", {"arch": "m"}, {}),
+    Base(
+        "FVNet-T",
+        {"arch": "t"},
+        {
+            "as first built: half as wide at strides 4 and 8": FIRST_T,
+            "three quarters as wide at strides 4 and 8, wider and deeper behind": SECOND_T,
+            "a block more at stride 16": {"depths": (2, 3, 5, 2)},
+            "a block more at stride 16, wider there and at 32": {
+                "channels": (64, 128, 176, 320),
+                "depths": (2, 3, 5, 2),
+            },
+            "less deep at strides 4 and 8, wider and deeper behind": {
+                "channels": (64, 112, 176, 320),
+                "depths": (1, 2, 6, 2),
+            },
+            "less wide at strides 4 and 8, wider and deeper behind": {
+                "channels": (48, 96, 192, 320),
+                "depths": (2, 3, 6, 2),
+            },
+            "more blocks at stride 16, fewer before": {"depths": (1, 2, 7, 2)},
+            "narrower and deeper": {"channels": (48, 96, 144, 256), "depths": (3, 4, 6, 3)},
+            "wider and shallower": {"channels": (80, 144, 176, 256), "depths": (1, 2, 4, 2)},
+            "expansion 2, deeper": {"expansions": (2.0,) * 4, "depths": (2, 3, 6, 3)},
+            "expansion 3": {"expansions": (3.0,) * 4, "depths": (2, 2, 4, 2)},
+            "expansion 4, shallower": {"expansions": (4.0,) * 4, "depths": (1, 2, 4, 1)},
+        },
+    ),
+    Base(
+        "FVNet-T as first built",
+        {"arch": "t", **FIRST_T},
+        {
+            "half as wide again at strides 4 and 8": SECOND_T,
+            "much wider and shallower": {"channels": (48, 96, 192, 384), "depths": (1, 1, 5, 2)},
+        },
+    ),
+    Base("FVNet-T as built second", {"arch": "t", **SECOND_T}),
+    Base("FVNet-S", {"arch": "s"}, {"as first built": FIRST_S, "as built second": SECOND_S}),
+    Base("FVNet-S as first built", {"arch": "s", **FIRST_S}, {"narrower at strides 16 and 32": SECOND_S}),
+    Base(
+        "FVNet-S as built second",
+        {"arch": "s", **SECOND_S},
+        {"wider at strides 4 and 8": {"channels": (80, 160, 192, 384), "depths": (1, 2, 7, 3)}},
+    ),
+    Base(
+        "FVNet-M",
+        {"arch": "m"},
+        {
+            "wider at strides 4 and 8": {"channels": (64, 128, 272, 544), "depths": (1, 2, 7, 3)},
+            "wider at strides 4 and 8, narrower behind": {"channels": (64, 128, 256, 512), "depths": (1, 2, 8, 3)},
+        },
+    ),
 )
 
 

@@ -64,14 +64,14 @@ class FVNet(BaseModule):
         >>> trunk = FVNet('s', out_indices=(1, 2, 3)).eval()
         >>> for level in trunk(torch.rand(1, 3, 224, 224)):
         ...     print(tuple(level.shape))
-        (1, 128, 28, 28)
+        (1, 160, 28, 28)
         (1, 192, 14, 14)
         (1, 384, 7, 7)
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
         "t": FVNetArch(channels=(64, 128, 160, 256), depths=(2, 3, 4, 2)),
-        "s": FVNetArch(channels=(64, 128, 192, 384), depths=(1, 2, 8, 3)),
+        "s": FVNetArch(channels=(80, 160, 192, 384), depths=(1, 3, 6, 2)),
         "m": FVNetArch(channels=(48, 96, 272, 544), depths=(1, 2, 8, 3)),
         "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),
     }

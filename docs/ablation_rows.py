@@ -35,7 +35,9 @@ SECOND_T = {"channels": (48, 96, 160, 320), "depths": (1, 2, 7, 3)}
 FIRST_S = {"channels": (64, 128, 224, 448), "depths": (1, 2, 9, 3)}
 SECOND_S = {"channels": (64, 128, 192, 384), "depths": (1, 2, 8, 3)}
 
-FORMER = {"t": (FIRST_T, SECOND_T), "s": (FIRST_S, SECOND_S)}
+FIRST_M = {"channels": (48, 96, 272, 544), "depths": (1, 2, 8, 3)}
+
+FORMER = {"t": (FIRST_T, SECOND_T), "s": (FIRST_S, SECOND_S), "m": (FIRST_M,)}
 """What sizes were built as before; records of then name the size alone."""
 
 BASES = (
@@ -46,7 +48,7 @@ BASES = (
             "as first built: half as wide at strides 4 and 8": FIRST_T,
             "three quarters as wide at strides 4 and 8, wider and deeper behind": SECOND_T,
             "a block more at stride 16": {"depths": (2, 3, 5, 2)},
-            "a block more at stride 16, wider there and at 32": {
+            "a block more at stride 16, wider from there on": {
                 "channels": (64, 128, 176, 320),
                 "depths": (2, 3, 5, 2),
             },
@@ -75,16 +77,25 @@ BASES = (
         },
     ),
     Base("FVNet-T as built second", {"arch": "t", **SECOND_T}),
-    Base("FVNet-S", {"arch": "s"}, {"as first built": FIRST_S, "as built second": SECOND_S}),
+    Base(
+        "FVNet-S",
+        {"arch": "s"},
+        {
+            "as first built": FIRST_S,
+            "as built second": SECOND_S,
+            "less wide and deeper at strides 4 and 8": {"channels": (64, 144, 192, 384), "depths": (2, 3, 6, 2)},
+        },
+    ),
     Base("FVNet-S as first built", {"arch": "s", **FIRST_S}, {"narrower at strides 16 and 32": SECOND_S}),
     Base(
         "FVNet-S as built second",
         {"arch": "s", **SECOND_S},
         {"wider at strides 4 and 8": {"channels": (80, 160, 192, 384), "depths": (1, 2, 7, 3)}},
     ),
+    Base("FVNet-M", {"arch": "m"}, {"as first built": FIRST_M}),
     Base(
-        "FVNet-M",
-        {"arch": "m"},
+        "FVNet-M as first built",
+        {"arch": "m", **FIRST_M},
         {
             "wider at strides 4 and 8": {"channels": (64, 128, 272, 544), "depths": (1, 2, 7, 3)},
             "wider at strides 4 and 8, narrower behind": {"channels": (64, 128, 256, 512), "depths": (1, 2, 8, 3)},

@@ -36,8 +36,8 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
-    *("camvid/*", "camvid_3x/*", "bccd/*", "bccd_3x/*", "shapes_small/*"),
-    *("ablation/ftfu_seed?", "earlier_sizes/ablation_3x/ftfu_seed?", "earlier_sizes/shapes_small/fvnet_?_seed?"),
+    *("camvid/*", "bccd/*", "shapes_small/*", "ablation/ftfu_seed?"),
+    *("earlier_sizes/ablation_3x/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK

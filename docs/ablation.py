@@ -82,10 +82,11 @@ mean size of the change, whichever its direction. `docs/learned_tau.py` has read
 
 PICTURES = """## Where FVNet flows fast
 
-Effective time constants, tau / (1 + tau f), in the last block of each stage: FVNet-T in RetinaNet, trained on BCCD
-([suite](../suites/bccd.yaml)), on three photographs of its validation split. Dark is fast. Stride 4 tells the nuclei of
-white cells (slow) from the ground; at stride 32, after so short a training, everything flows at one speed.
-`python docs/time_constants.py CHECKPOINT IMAGE ... --arch t --long-side 192 --out PICTURE.png` draws them.
+Effective time constants, tau / (1 + tau f), in the last block of each stage: FVNet-T as first built, in RetinaNet,
+trained on BCCD ([suite](../suites/bccd.yaml)), on three photographs of its validation split. Dark is fast. Stride 4
+tells the nuclei of white cells (slow) from the ground; at stride 32, after so short a training, everything flows at one
+speed. `python docs/time_constants.py CHECKPOINT IMAGE ... --arch t --long-side 192 --out PICTURE.png` draws those of a
+checkpoint of now.
 
 ![Effective time constants on three photographs](images/time_constants.png)
 

@@ -32,12 +32,13 @@ class Base:
 
 FIRST_T = {"channels": (32, 64, 160, 320), "depths": (2, 2, 9, 3)}
 SECOND_T = {"channels": (48, 96, 160, 320), "depths": (1, 2, 7, 3)}
+THIRD_T = {"channels": (64, 128, 160, 256), "depths": (2, 3, 4, 2)}
 FIRST_S = {"channels": (64, 128, 224, 448), "depths": (1, 2, 9, 3)}
 SECOND_S = {"channels": (64, 128, 192, 384), "depths": (1, 2, 8, 3)}
 
 FIRST_M = {"channels": (48, 96, 272, 544), "depths": (1, 2, 8, 3)}
 
-FORMER = {"t": (FIRST_T, SECOND_T), "s": (FIRST_S, SECOND_S), "m": (FIRST_M,)}
+FORMER = {"t": (FIRST_T, SECOND_T, THIRD_T), "s": (FIRST_S, SECOND_S), "m": (FIRST_M,)}
 """What sizes were built as before; records of then name the size alone."""
 
 BASES = (
@@ -45,27 +46,21 @@ BASES = (
         "FVNet-T",
         {"arch": "t"},
         {
-            "as first built: half as wide at strides 4 and 8": FIRST_T,
-            "three quarters as wide at strides 4 and 8, wider and deeper behind": SECOND_T,
-            "a block more at stride 16": {"depths": (2, 3, 5, 2)},
-            "a block more at stride 16, wider from there on": {
+            "as first built: half as wide at stride 4, deeper behind": FIRST_T,
+            "as built second: three quarters as wide at stride 4": SECOND_T,
+            "as built third: deeper at strides 4 and 8, narrower and shallower behind": THIRD_T,
+            "as third, a block more at stride 16": {"channels": (64, 128, 160, 256), "depths": (2, 3, 5, 2)},
+            "as third, a block more at stride 16, wider from there on": {
                 "channels": (64, 128, 176, 320),
                 "depths": (2, 3, 5, 2),
             },
-            "less deep at strides 4 and 8, wider and deeper behind": {
-                "channels": (64, 112, 176, 320),
-                "depths": (1, 2, 6, 2),
-            },
-            "less wide at strides 4 and 8, wider and deeper behind": {
-                "channels": (48, 96, 192, 320),
-                "depths": (2, 3, 6, 2),
-            },
-            "more blocks at stride 16, fewer before": {"depths": (1, 2, 7, 2)},
+            "less wide, deeper at strides 4 and 8": {"channels": (48, 96, 192, 320), "depths": (2, 3, 6, 2)},
+            "more blocks at stride 16": {"depths": (1, 1, 8, 2)},
             "narrower and deeper": {"channels": (48, 96, 144, 256), "depths": (3, 4, 6, 3)},
             "wider and shallower": {"channels": (80, 144, 176, 256), "depths": (1, 2, 4, 2)},
-            "expansion 2, deeper": {"expansions": (2.0,) * 4, "depths": (2, 3, 6, 3)},
-            "expansion 3": {"expansions": (3.0,) * 4, "depths": (2, 2, 4, 2)},
-            "expansion 4, shallower": {"expansions": (4.0,) * 4, "depths": (1, 2, 4, 1)},
+            "expansion 2, deeper": {"expansions": (2.0,) * 4, "depths": (1, 2, 8, 3)},
+            "expansion 3": {"expansions": (3.0,) * 4, "depths": (1, 2, 5, 2)},
+            "expansion 4, shallower": {"expansions": (4.0,) * 4, "depths": (1, 1, 4, 2)},
         },
     ),
     Base(
@@ -77,6 +72,7 @@ BASES = (
         },
     ),
     Base("FVNet-T as built second", {"arch": "t", **SECOND_T}),
+    Base("FVNet-T as built third", {"arch": "t", **THIRD_T}),
     Base(
         "FVNet-S",
         {"arch": "s"},

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
     *("camvid/*", "bccd/*", "shapes_small/*", "ablation/ftfu_seed?"),
-    *("earlier_sizes/ablation_3x/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
+    *("earlier_sizes/ablation_[3t]*/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK

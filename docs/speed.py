@@ -35,12 +35,18 @@ def records() -> list[BenchmarkRecord]:
     return [read_benchmark(file) for file in sorted(RECORDS.glob(f"*/{BENCHMARK}"))]
 
 
+def millions(record: BenchmarkRecord, trunk: str) -> str:
+    """Parameters of a trunk, by which two versions of it are told apart."""
+    model = next(model for model in record.models if model.backbone.name == trunk)
+    return f"{model.parameters['backbone'] / 1e6:.1f} M"
+
+
 def title(record: BenchmarkRecord, trunk: str) -> str:
-    """A trunk's name, its parameters in millions and, where they were counted alone, its MACs at 224 x 224 in G."""
+    """A trunk's name, its parameters and, where they were counted alone, its MACs at 224 x 224 in G."""
     model = next(model for model in record.models if model.backbone.name == trunk)
     counted = model.counted_at("trunk", (224, 224))
     macs = f", {counted.total_macs / 1e9:.2f} G" if counted else ""
-    return f"{trunk} ({model.parameters['backbone'] / 1e6:.1f} M{macs})"
+    return f"{trunk} ({millions(record, trunk)}{macs})"
 
 
 def by_trunk(record: BenchmarkRecord, case: Case) -> dict[str, Measurement]:
@@ -49,10 +55,19 @@ def by_trunk(record: BenchmarkRecord, case: Case) -> dict[str, Measurement]:
 
 
 def table(found: list[BenchmarkRecord], name: str) -> list[str]:
-    """Markdown: how many times as fast one FVNet is as each of its rivals, case by case; nothing where none was run."""
-    rows = [(record, case) for record in found for case in record.cases if name in by_trunk(record, case)]
-    if not rows:
-        return []
+    """Markdown: how many times as fast one FVNet is as each of its rivals, case by case; nothing where none was run.
+
+    Of an FVNet that was built otherwise in some of the records there is a table for each version.
+    """
+    versions: dict[str, list[tuple[BenchmarkRecord, Case]]] = {}
+    for record in found:
+        for case in record.cases:
+            if name in by_trunk(record, case):
+                versions.setdefault(millions(record, name), []).append((record, case))
+    return [line for rows in versions.values() for line in _table(rows, name)]
+
+
+def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:
     rivals = [rival for rival in RIVALS[name] if rival in by_trunk(*rows[0])]
     record = rows[0][0]
     heads = (title(record, name), "image", "batch", "images/s", "floor", *(f"times {title(record, r)}" for r in rivals))

@@ -70,7 +70,7 @@ class FVNet(BaseModule):
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
-        "t": FVNetArch(channels=(64, 128, 160, 256), depths=(2, 3, 4, 2)),
+        "t": FVNetArch(channels=(64, 112, 176, 320), depths=(1, 2, 6, 2)),
         "s": FVNetArch(channels=(80, 160, 192, 384), depths=(1, 3, 6, 2)),
         "m": FVNetArch(channels=(80, 160, 240, 448), depths=(2, 3, 6, 2)),
         "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),

@@ -71,7 +71,16 @@ BASES = (
             "much wider and shallower": {"channels": (48, 96, 192, 384), "depths": (1, 1, 5, 2)},
         },
     ),
-    Base("FVNet-T as built second", {"arch": "t", **SECOND_T}),
+    Base(
+        "FVNet-T as built second",
+        {"arch": "t", **SECOND_T},
+        {
+            "deeper and a third wider at strides 4 and 8, shallower behind": {
+                "channels": (64, 128, 160, 256),
+                "depths": (2, 3, 5, 2),
+            },
+        },
+    ),
     Base("FVNet-T as built third", {"arch": "t", **THIRD_T}),
     Base(
         "FVNet-S",

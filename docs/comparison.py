@@ -40,7 +40,8 @@ RUNS = (
     *("earlier_sizes/ablation_[3t]*/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
-SPEED = RESULTS / "benchmark" / "cpu_batch1" / BENCHMARK
+SPEEDS = {"fvnet_t": "cpu_batch1_t", "fvnet_s": "cpu_batch1", "fvnet_m": "cpu_batch1"}
+"""By size of FVNet: the benchmark record in which it took turns with its rivals."""
 IMAGE = (224, 224)
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
@@ -144,13 +145,14 @@ def speeds(record: BenchmarkRecord, own: str, name: str) -> list[str]:
     return cells
 
 
-def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
+def tables(scores: Mapping[str, Scores], records: Mapping[str, BenchmarkRecord]) -> str:
     """A table for each size of FVNet, and the settings behind the columns."""
     settings = sorted(scores)
-    sizes = [f"{case.size[0]} x {case.size[1]}" for case in sorted(record.cases, key=in_order)]
-    heads = ("Parameters (M)", "MACs (G)", *(f"times as fast, {size}" for size in sizes))
     lines: list[str] = []
     for own, rivals in RIVALS.items():
+        record = records[own]
+        sizes = [f"{case.size[0]} x {case.size[1]}" for case in sorted(record.cases, key=in_order)]
+        heads = ("Parameters (M)", "MACs (G)", *(f"times as fast, {size}" for size in sizes))
         lines.append(f"| Trunk | {' | '.join((*heads, *(f'({number + 1})' for number in range(len(settings)))))} |")
         lines.append(f"|---|{'---:|' * len(heads)}{'---|' * len(settings)}")
         for rival in (own, *rivals):
@@ -186,7 +188,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
-    text = tables(read_scores(folders), read_benchmark(SPEED))
+    records = {own: read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for own, name in SPEEDS.items()}
+    text = tables(read_scores(folders), records)
     update(PAGE, "comparison", text, "python docs/comparison.py", check=arguments.check)
 
 

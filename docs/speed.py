@@ -57,14 +57,15 @@ def by_trunk(record: BenchmarkRecord, case: Case) -> dict[str, Measurement]:
 def table(found: list[BenchmarkRecord], name: str) -> list[str]:
     """Markdown: how many times as fast one FVNet is as each of its rivals, case by case; nothing where none was run.
 
-    Of an FVNet that was built otherwise in some of the records there is a table for each version.
+    Of an FVNet that was built otherwise in some of the records there is a table for each version, the newest first.
     """
     versions: dict[str, list[tuple[BenchmarkRecord, Case]]] = {}
     for record in found:
         for case in record.cases:
             if name in by_trunk(record, case):
                 versions.setdefault(millions(record, name), []).append((record, case))
-    return [line for rows in versions.values() for line in _table(rows, name)]
+    newest_first = sorted(versions.values(), key=lambda rows: max(record.updated for record, _ in rows), reverse=True)
+    return [line for rows in newest_first for line in _table(rows, name)]
 
 
 def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:

@@ -8,14 +8,11 @@ python tools/leaderboard.py reproduce retinanet-fvnet_s-0123abcd --against work_
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool, show_progress
-from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.cli import run_tool
 
 COMMANDS = ("build", "import", "compare", "reproduce")
 
@@ -91,73 +88,16 @@ def _resamples(text: str) -> int:
     return int(text)
 
 
-def build(arguments: argparse.Namespace) -> None:
-    from fvnet_mm.report.leaderboard.tables import build_leaderboard
-    from fvnet_mm.report.leaderboard.writing import stale_files, write_leaderboard
-
-    leaderboard = build_leaderboard(arguments.folders, arguments.published, arguments.verify)
-    stale = []
-    if arguments.check:
-        stale = stale_files(leaderboard, arguments.out, arguments.html)
-        print("\n".join(f"{file} is stale" for file in stale) or f"{arguments.out} is up to date")
-    else:
-        written = write_leaderboard(leaderboard, arguments.out, arguments.html, arguments.figures)
-        rows = sum(len(table.rows) for table in leaderboard.tables)
-        print(f"{rows} rows in {len(leaderboard.tables)} tables: {len(written)} files in {arguments.out}")
-    for problem in leaderboard.problems:
-        print(f"problem: {problem}", file=sys.stderr)
-    if stale or (arguments.strict and leaderboard.problems):
-        sys.exit(1)
-
-
-def import_run(arguments: argparse.Namespace) -> None:
-    from fvnet_mm.records.reading import RECORD, write_record
-    from fvnet_mm.report.importing import import_work_dir
-
-    out = arguments.out or arguments.folder / RECORD
-    if out.exists():
-        raise UserError(f"{out} exists already; --out FILE names another place, or move it away.")
-    record = import_work_dir(arguments.folder)
-    with written_or_said(str(out)):
-        write_record(record, out)
-    print(f"wrote {out}")
-
-
-def compare(arguments: argparse.Namespace) -> None:
-    from fvnet_mm.report.leaderboard.reproduce import find_runs
-    from fvnet_mm.report.statistics.compare import Run, compare_seeds
-    from fvnet_mm.report.statistics.comparison import format_comparison
-
-    sides = [find_runs(side, arguments.folders) for side in (arguments.a, arguments.b)]
-    comparison = compare_seeds(
-        *([Run(run.record, run.folder) for run in side] for side in sides),
-        resamples=arguments.resamples,
-        progress=lambda what, done, total: show_progress(f"{done:,} of {total:,}, {what}" if done < total else ""),
-        allow_other_protocol=arguments.allow_other_protocol,
-        ground_truth=arguments.ground_truth,
-    )
-    print(format_comparison(comparison))
-    if arguments.json is not None:
-        with written_or_said(str(arguments.json)), replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def reproduce(arguments: argparse.Namespace) -> None:
-    from fvnet_mm.report.leaderboard.reproduce import describe_row, find_row, judge, run_of
-
-    again = run_of(arguments.against) if arguments.against is not None else None
-    runs = find_row(arguments.row, arguments.folders, again)
-    print(describe_row(runs))
-    if again is not None:
-        verdict = judge(runs, again, arguments.metric, arguments.ground_truth)
-        print(f"\n{verdict.sentence}")
-        if not verdict.within:
-            sys.exit(1)
-
-
 def main(arguments: argparse.Namespace) -> None:
-    """Each command imports late, so that --help answers at once."""
-    {"build": build, "import": import_run, "compare": compare, "reproduce": reproduce}[arguments.command](arguments)
+    """Imports late, so that --help answers at once."""
+    from fvnet_mm.report.leaderboard import commands
+
+    {
+        "build": commands.build,
+        "import": commands.import_run,
+        "compare": commands.compare,
+        "reproduce": commands.reproduce,
+    }[arguments.command](arguments)
 
 
 if __name__ == "__main__":

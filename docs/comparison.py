@@ -21,7 +21,7 @@ from ablation import NOT_VARIED, main_value, mean_cell, setting
 from ablation_rows import arguments_of, cost
 from marked import update
 from scipy import stats
-from speed import RIVALS, by_trunk, in_order
+from speed import RIVALS, by_trunk, in_order, model_of
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.speed.statistics import ratio_of
@@ -131,7 +131,7 @@ def counts(record: BenchmarkRecord, trunk: Trunk) -> tuple[str, str]:
     if trunk.name in RIVALS:
         parameters, macs = map(float, cost({"arch": described(trunk.name).backbone.arch, **trunk.arguments}))
     else:
-        model = next(model for model in record.models if model.backbone.name == trunk.name)
+        model = model_of(record, trunk.name)
         parameters, macs = model.parameters["backbone"] / 1e6, model.counted_at("trunk", IMAGE).total_macs / 1e9
     return f"{parameters:.1f}", f"{macs:.2f}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from marked import update
 
 from fvnet_mm.bench.speed.statistics import ratio_of
-from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement
+from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement, Model
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 
 ROOT = Path(__file__).parents[1]
@@ -35,16 +35,19 @@ def records() -> list[BenchmarkRecord]:
     return [read_benchmark(file) for file in sorted(RECORDS.glob(f"*/{BENCHMARK}"))]
 
 
+def model_of(record: BenchmarkRecord, trunk: str) -> Model:
+    """The model that a record has of a trunk."""
+    return next(model for model in record.models if model.backbone.name == trunk)
+
+
 def millions(record: BenchmarkRecord, trunk: str) -> str:
     """Parameters of a trunk, by which two versions of it are told apart."""
-    model = next(model for model in record.models if model.backbone.name == trunk)
-    return f"{model.parameters['backbone'] / 1e6:.1f} M"
+    return f"{model_of(record, trunk).parameters['backbone'] / 1e6:.1f} M"
 
 
 def title(record: BenchmarkRecord, trunk: str) -> str:
     """A trunk's name, its parameters and, where they were counted alone, its MACs at 224 x 224 in G."""
-    model = next(model for model in record.models if model.backbone.name == trunk)
-    counted = model.counted_at("trunk", (224, 224))
+    counted = model_of(record, trunk).counted_at("trunk", (224, 224))
     macs = f", {counted.total_macs / 1e9:.2f} G" if counted else ""
     return f"{trunk} ({millions(record, trunk)}{macs})"
 

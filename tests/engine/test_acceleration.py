@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,37 +54,39 @@ def test_the_protocol_is_that_of_the_slower_computation() -> None:
     assert fields_of_training(cfg.to_dict(), 1) == before
 
 
+def weights_after_ten_steps(optimizer_of: Callable[[Detector], torch.optim.Optimizer]) -> torch.Tensor:
+    torch.manual_seed(0)
+    model = Detector()
+    optimizer = optimizer_of(model)
+    for _ in range(10):
+        model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return nn.utils.parameters_to_vector(model.parameters())
+
+
 def test_a_fused_step_is_the_same_step() -> None:
-    weights = []
-    for fused in (True, False):
-        torch.manual_seed(0)
-        model = Detector()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05, fused=fused)
-        for _ in range(10):
-            model(torch.randn(2, 3, 8, 8)).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        weights.append(nn.utils.parameters_to_vector(model.parameters()))
+    def optimizer_of(model: Detector, fused: bool) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05, fused=fused)
+
+    weights = [weights_after_ten_steps(partial(optimizer_of, fused=fused)) for fused in (True, False)]
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
 
 def test_merged_groups_take_the_same_steps() -> None:
     rules = [dict(), dict(weight_decay=0.0), dict(lr=1e-3), dict(weight_decay=0.0), dict(), dict(lr=1e-2)]
-    weights = []
-    for merged in (False, True):
-        torch.manual_seed(0)
-        model = Detector()
+
+    def apart(model: Detector) -> torch.optim.Optimizer:
         groups = [dict(params=[p], **rule) for p, rule in zip(model.parameters(), rules, strict=True)]
-        optimizer = torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.05, fused=True)
-        if merged:
-            merge_groups(optimizer)
-            assert [len(group["params"]) for group in optimizer.param_groups] == [3, 2, 1]
-        for _ in range(10):
-            model(torch.randn(2, 3, 8, 8)).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        weights.append(nn.utils.parameters_to_vector(model.parameters()))
-    assert torch.equal(*weights)
+        return torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.05, fused=True)
+
+    def merged(model: Detector) -> torch.optim.Optimizer:
+        optimizer = apart(model)
+        merge_groups(optimizer)
+        assert [len(group["params"]) for group in optimizer.param_groups] == [3, 2, 1]
+        return optimizer
+
+    assert torch.equal(weights_after_ten_steps(apart), weights_after_ten_steps(merged))
 
 
 def test_a_training_has_few_groups() -> None:

@@ -45,22 +45,24 @@ def test_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
-    """The whole demo, as a stranger runs it from another folder: on all cores, whose number its roundings depend on.
+    """The demo to its end, as a stranger runs it from another folder: on all cores, whose number its roundings depend
+    on. Its trunk is the least FVNet, and its head as wide as that, not to spend ten minutes.
 
     Threads that wait sleep: beside other tests those that spin hold each other up.
     """
     env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"OMP_WAIT_POLICY": "PASSIVE"}
-    config = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
-    done = start("train", config, "--demo", "--work-dir", "demo", cwd=tmp_path, env=env)
+    config = ROOT / "configs" / "retinanet_fvnet_t_coco.py"
+    narrow = [f"model.{width}=64" for width in ("neck.out_channels", "bbox_head.in_channels", "bbox_head.feat_channels")]
+    done = start("train", config, "--demo", "--work-dir", "demo", "--cfg-options", *narrow, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
-    for text in ("FVNet 7.", "from scratch", "as tuned", "untrained       AP 0.0"):
+    for text in ("FVNet 3.", "from scratch", "as tuned", "untrained       AP 0.0"):
         assert text in done.stdout
     assert "warm-up takes" not in done.stdout
     assert {file.name for file in (tmp_path / "demo" / "vis").iterdir()} == {"predictions.png", "curves.png"}
     annotations = json.loads((tmp_path / "demo/demo_data/annotations/instances_val2017.json").read_text())
     assert len(annotations["categories"]) == 80
     trained = re.search(r"after 4 epochs +(AP .*)", done.stdout)[1]
-    assert float(re.search(r"AP50 ([\d.]+)", trained)[1]) > 15
+    assert float(re.search(r"AP50 ([\d.]+)", trained)[1]) > 5
 
     command = re.search(r"next +(.*)", done.stdout)[1]
     again = subprocess.run(shlex.split(command), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

@@ -155,6 +155,7 @@ class Model(_Part):
         whole: Whether it is a config's model, or a trunk alone.
         backbone: The trunk.
         parameters: Of the parts, as they were measured: of a fused trunk fewer than it is trained with.
+        trained: Parameters of the trunk before it was fused, which tell versions of it apart; None in older records.
         fused: How the trunk was re-parameterised, or 'not fused'.
         counted: At every size, as it was measured.
     """
@@ -164,6 +165,7 @@ class Model(_Part):
     whole: bool
     backbone: Backbone
     parameters: dict[str, int]
+    trained: int | None = None
     fused: str
     counted: tuple[Counted, ...] = ()
 

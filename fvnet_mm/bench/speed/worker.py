@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.bench.model_complexity import parts_of
 from fvnet_mm.bench.speed.counting import count_subject, ftfu_operations, parameters_of
 from fvnet_mm.bench.speed.device import set_up, waiter
@@ -64,6 +65,7 @@ class LocalWorker:
         self._pass: Pass | None = None
         self._fixed = False
         module = build_subject(subject)
+        trained = count_parameters(trunk_of(module))
         operations = {size: ftfu_operations(module, size) for size in sizes}
         how = NOT_FUSED
         if conditions.fused:
@@ -79,6 +81,7 @@ class LocalWorker:
             whole=subject.whole,
             backbone=subject.backbone,
             parameters=parameters_of(module),
+            trained=trained,
             fused=how,
             counted=[part.model_copy(update={"ftfu_operations": operations[part.size]}) for part in counted],
         )

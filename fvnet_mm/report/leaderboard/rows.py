@@ -49,7 +49,7 @@ def row_id(record: RunRecord) -> str:
         record.backbone.name,
         record.backbone.type,
         json.dumps(record.backbone.arguments, sort_keys=True, default=str),
-        _trunk_parameters(record),  # else two versions of a trunk, built otherwise from the same arguments, were one
+        trunk_parameters(record),  # else two versions of a trunk, built otherwise from the same arguments, were one
         record.config.name,
         record.origin == "imported",
         # Nothing says that checkpoints from elsewhere are seeds of one training.
@@ -128,13 +128,14 @@ def _distinction(row: Row, rows: Sequence[Row], records: dict[str, RunRecord]) -
     }
     if differing:
         return ", ".join(f"{name}={arguments.get(name, 'default')}" for name in sorted(differing))
-    parameters = _trunk_parameters(mine)
-    if parameters is not None and all(_trunk_parameters(other) != parameters for other in others):
+    parameters = trunk_parameters(mine)
+    if parameters is not None and all(trunk_parameters(other) != parameters for other in others):
         return f"{parameters / 1e6:.2f} M"
     return row.id.rpartition("-")[2]
 
 
-def _trunk_parameters(record: RunRecord) -> int | None:
+def trunk_parameters(record: RunRecord) -> int | None:
+    """Of a run's trunk, as it is trained; None where nothing counted them."""
     return record.complexity.parameters.get("backbone") if record.complexity is not None else None
 
 

@@ -11,6 +11,7 @@ from fvnet_mm.records import Backbone, RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions, Measurement, Model, Size, What
 from fvnet_mm.report.leaderboard.collecting import FoundBenchmark
 from fvnet_mm.report.leaderboard.model import Row
+from fvnet_mm.report.leaderboard.rows import trunk_parameters
 
 _OF_TRAINING = ("out_indices", "frozen_stages", "norm_eval", "with_cp", "drop_path_rate")
 """Arguments that don't make it another trunk: which stages are read is the framework's choice."""
@@ -79,9 +80,11 @@ def _with_speed(row: Row, setting: _Setting, found: Mapping[str, Sequence[Measur
 
 
 def _is_of(model: Model, record: RunRecord) -> bool:
-    """Whether a benchmark's model is a run's, or a trunk alone the run's trunk."""
+    """Whether a benchmark's model is a run's, or a trunk alone the run's trunk, in the version that the run had."""
     named = model.name == record.config.name if model.whole else model.backbone.name == record.backbone.name
-    return named and _trunk(model.backbone) == _trunk(record.backbone)
+    counts = model.trained, trunk_parameters(record)
+    same_version = None in counts or counts[0] == counts[1]
+    return named and same_version and _trunk(model.backbone) == _trunk(record.backbone)
 
 
 def _trunk(backbone: Backbone) -> tuple[str | None, dict[str, object]]:

@@ -113,6 +113,7 @@ def test_worker_of_a_trunk(small: None, plain: Conditions) -> None:
     (subject,) = find_subjects(["fvnet_t"])
     worker = LocalWorker(subject, plain, [(32, 32)])
     assert worker.model.parameters == {"backbone": 3 * 4 + 4 + 8}
+    assert worker.model.trained == 3 * 4 + 4 + 8
     assert [part.total_macs for part in worker.model.counted] == [32 * 32 * 12]
     case = Case(what="trunk", size=(32, 32), batch=2)
     assert worker.prepare(case) > 0

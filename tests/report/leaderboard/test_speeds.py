@@ -99,6 +99,19 @@ def test_another_trunk_of_that_name_and_training_steps_do_not_count(
     assert set(speeds(build_leaderboard([work_dirs], published=False)).values()) == {(None, None)}
 
 
+@pytest.mark.parametrize(("difference", "expected"), [(0, (20.0, 50.0)), (1, (None, None))])
+def test_a_trunk_has_the_speed_of_its_own_version(
+    work_dirs: Path, benchmark: Make, difference: int, expected: tuple[float | None, float | None]
+) -> None:
+    """The same name and arguments, but built with other widths when it was timed: told by the parameters."""
+    run = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    record = as_runs(benchmark({"fvnet_t": 20.0}))
+    (model,) = record.models
+    model = model.model_copy(update=dict(trained=run.complexity.parameters["backbone"] + difference))
+    write_benchmark(record.model_copy(update=dict(models=(model,))), work_dirs / "speed" / "benchmark.json")
+    assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == expected
+
+
 def test_damaged_benchmark_is_named_and_the_rest_tabulated(work_dirs: Path, benchmark: Make) -> None:
     file = work_dirs / "a" / "benchmark.json"
     write_benchmark(as_runs(benchmark({"fvnet_t": 20.0})), file)

@@ -48,10 +48,12 @@ The settings of a row are arguments of `FVNet`. In a config they go under `model
 
 ## What it says so far
 
-Small settings have been run: Semantic FPN on 101 street scenes of CamVid (68 for training, 33 for validation, 11
-classes), 200 steps of 8 images of 128 x 96 pixels from random weights (protocol 003355592687: 4 of 256 x 192); on 2,000
-images of the shapes benchmark of 160 x 160 pixels, 10 epochs on a GPU; and RetinaNet on BCCD's 292 photographs
-of blood smears, 5 epochs at 192 x 144. All losses and gradients were finite: no run diverged, at either learning rate.
+Small settings have been run: Semantic FPN on 101 frames of one CamVid drive (11 classes), 200 steps of 8 images of
+128 x 96 pixels from random weights (protocol 003355592687: 4 of 256 x 192). In `camvid` every third frame is for
+validation and lies between two of training, so it tells how well a network fits; in `camvid_later` the last 33 are,
+and show what came after. Also on 2,000 images of the shapes benchmark of 160 x 160 pixels, 10 epochs on a GPU; and
+RetinaNet on BCCD's 292 photographs of blood smears, 5 epochs at 192 x 144. All losses and gradients were finite: no run
+diverged, at either learning rate.
 
 - **Where the compute lies matters, what the phases hold does not.** FVNet-T has been built four times. From the first
   to the second, third and present one mIoU on CamVid rises by 1.6, 3.0 and 2.5. All are wider at strides 4 and 8;

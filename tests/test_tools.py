@@ -52,7 +52,8 @@ def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
     """
     env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"OMP_WAIT_POLICY": "PASSIVE"}
     config = ROOT / "configs" / "retinanet_fvnet_t_coco.py"
-    narrow = [f"model.{width}=64" for width in ("neck.out_channels", "bbox_head.in_channels", "bbox_head.feat_channels")]
+    widths = ("neck.out_channels", "bbox_head.in_channels", "bbox_head.feat_channels")
+    narrow = [f"model.{width}=64" for width in widths]
     done = start("train", config, "--demo", "--work-dir", "demo", "--cfg-options", *narrow, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     for text in ("FVNet 3.", "from scratch", "as tuned", "untrained       AP 0.0"):

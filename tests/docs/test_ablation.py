@@ -67,9 +67,9 @@ def test_every_job_of_the_suite_trains_a_row(ablation):
         assert list(cfg.model.neck.in_channels) == list(
             FVNet(**{k: v for k, v in cfg.model.backbone.items() if k != "type"}).channels
         )
-        trained.append(rows[ablation.settings_of(cfg.model.backbone)])
+        trained.append((run.data, rows[ablation.settings_of(cfg.model.backbone)]))
     assert len(set(trained)) == len(trained)
-    assert set(rows.values()) - set(trained) == {
+    assert set(rows.values()) - {row for _, row in trained} == {
         "a longer step in the slow phase",  # lists of units, which need a config of their own
         "slow phase that also sees the mean over the image",
     }

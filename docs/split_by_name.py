@@ -13,42 +13,41 @@ import shutil
 from pathlib import Path
 
 from fvnet_mm.cli import run_tool
+from fvnet_mm.data.ade20k_layout import SPLIT_FOLDERS, find_ade20k
 from fvnet_mm.errors import UserError
-
-SPLITS = ("training", "validation")
 
 
 def split_by_name(source: Path, target: Path) -> dict[str, list[str]]:
     """Copies a folder, split anew, and returns the names of the images of each split.
 
     Raises:
-        UserError: The source is not in the layout, an image has no annotation, or the target exists.
+        UserError: The source is not in the layout, or the target exists.
     """
     if target.exists():
         raise UserError(f"{target} exists; remove it or name another folder.")
-    places = [source / kind / split for kind in ("images", "annotations") for split in SPLITS]
-    lacking = next((place for place in places if not place.is_dir()), None)
-    if lacking is not None:
-        raise UserError(f"{source} is not in ADE20K's layout: it has no folder {lacking.relative_to(source)}.")
-    images = sorted((file for split in SPLITS for file in (source / "images" / split).iterdir()), key=lambda f: f.name)
-    annotations = {file.stem: file for split in SPLITS for file in (source / "annotations" / split).iterdir()}
-    bare = next((image for image in images if image.stem not in annotations), None)
-    if bare is not None:
-        raise UserError(f"{bare} has no annotation of its name; complete {source} first.")
-    first = len(list((source / "images" / SPLITS[0]).iterdir()))
-    found = dict(zip(SPLITS, (images[:first], images[first:]), strict=True))
+    folder = find_ade20k(source)
+    pairs = {
+        image: (split.image_dir / image, split.label_dir / label)
+        for split in (folder.train, folder.val)
+        for image, label in zip(split.image_names, split.label_names, strict=True)
+    }
+    if len(pairs) < folder.train.image_count + folder.val.image_count:
+        raise UserError(f"{source} has an image of one name in both splits; rename one.")
+    names = sorted(pairs)
+    first = folder.train.image_count
+    found = dict(zip(SPLIT_FOLDERS.values(), (names[:first], names[first:]), strict=True))
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for split, files in found.items():
-        for image in files:
-            for kind, file in (("images", image), ("annotations", annotations[image.stem])):
-                place = partial / kind / split / file.name
+    for split, images in found.items():
+        for image in images:
+            for kind, file in zip(("images", "annotations"), pairs[image], strict=True):
+                place = (partial / kind / split / image).with_suffix(file.suffix)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
-    for file in filter(Path.is_file, source.iterdir()):  # such as classes.txt
+    for file in filter(Path.is_file, folder.root.iterdir()):  # such as classes.txt
         shutil.copyfile(file, partial / file.name)
     partial.rename(target)
-    return {split: [file.name for file in files] for split, files in found.items()}
+    return found
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -35,12 +35,18 @@ def test_the_last_by_name_are_for_validation(
     assert files == expected
 
 
+def add_namesake(source: Path, target: Path) -> None:
+    for file in ("images/validation/a.jpg", "annotations/validation/a.png"):
+        (source / file).write_text("another a")
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
         (lambda source, target: target.mkdir(), "exists; remove it"),
-        (lambda source, target: (source / "annotations").rename(source / "masks"), "no folder annotations/training"),
-        (lambda source, target: (source / "annotations/validation/c.png").unlink(), "c.jpg has no annotation"),
+        (lambda source, target: (source / "annotations").rename(source / "masks"), "annotations/training does not"),
+        (lambda source, target: (source / "annotations/validation/c.png").unlink(), "1 images have no label map ('c')"),
+        (add_namesake, "has an image of one name in both splits"),
     ],
 )
 def test_mistakes(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ablation import NOT_VARIED, main_value, mean_cell, setting
-from ablation_rows import arguments_of, cost
+from ablation_rows import FORMER, arguments_of, cost
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order, model_of
@@ -36,12 +36,13 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
-    *("camvid/*", "bccd/*", "shapes_small/*", "ablation/ftfu_seed?"),
-    *("earlier_sizes/ablation_[3t]*/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
+    *("camvid/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
+    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
+    "earlier_sizes/*/later_fvnet_?_seed?",
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
-SPEEDS = {"fvnet_t": "cpu_batch1_t", "fvnet_s": "cpu_batch1", "fvnet_m": "cpu_batch1"}
-"""By size of FVNet: the benchmark record in which it took turns with its rivals."""
+SPEEDS = "cpu_batch1"
+"""The benchmark record in which all of them took turns."""
 IMAGE = (224, 224)
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
@@ -61,6 +62,10 @@ class Trunk(NamedTuple):
         return json.loads(self.changed)
 
     def __str__(self) -> str:
+        backbone = described(self.name).backbone
+        for title, former in FORMER.get(backbone.get("arch"), {}).items():
+            if changes(self.name, {**backbone, **former}) == self.changed:
+                return f"{self.name} {title}"
         return ", ".join((self.name, *(f"`{key}={value}`" for key, value in self.arguments.items())))
 
 
@@ -70,15 +75,21 @@ Scores = Mapping[Trunk, Mapping[int, float]]
 
 def trunk_of(record: RunRecord) -> Trunk:
     """The trunk of a run."""
-    usual = dict(described(record.backbone.name).backbone)
-    if record.backbone.type == "FVNet":
+    return Trunk(record.backbone.name, changes(record.backbone.name, arguments_of(record)))
+
+
+def changes(name: str, arguments: Mapping[str, object]) -> str:
+    """Those arguments of a trunk that are not as in its description, as JSON."""
+    usual = dict(described(name).backbone)
+    if usual["type"] == "FVNet":
         usual |= asdict(FVNet.get_arch(usual["arch"]))
-    changed = {
-        key: value
-        for key, value in arguments_of(record).items()
-        if key not in NOT_VARIED and as_text(value) != as_text(usual.get(key))
-    }
-    return Trunk(record.backbone.name, as_text(changed))
+    return as_text(
+        {
+            key: value
+            for key, value in arguments.items()
+            if key not in NOT_VARIED and key != "type" and as_text(value) != as_text(usual.get(key))
+        }
+    )
 
 
 def as_text(value: object) -> str:
@@ -106,9 +117,9 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
 
 
 def reference(scores: Scores, own: str) -> Trunk:
-    """The FVNet of a size that others are held against: as it is now, or where that was not run, an earlier one."""
+    """The FVNet of a size that others are held against: as it is now, or where that was not run, the most like it."""
     run = sorted(trunk for trunk in scores if trunk.name == own)
-    return Trunk(own) if Trunk(own) in run or not run else run[-1]
+    return min(run, key=lambda trunk: len(trunk.arguments), default=Trunk(own))
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:
@@ -145,12 +156,11 @@ def speeds(record: BenchmarkRecord, own: str, name: str) -> list[str]:
     return cells
 
 
-def tables(scores: Mapping[str, Scores], records: Mapping[str, BenchmarkRecord]) -> str:
+def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
     """A table for each size of FVNet, and the settings behind the columns."""
     settings = sorted(scores)
     lines: list[str] = []
     for own, rivals in RIVALS.items():
-        record = records[own]
         sizes = [f"{case.size[0]} x {case.size[1]}" for case in sorted(record.cases, key=in_order)]
         heads = ("Parameters (M)", "MACs (G)", *(f"times as fast, {size}" for size in sizes))
         lines.append(f"| Trunk | {' | '.join((*heads, *(f'({number + 1})' for number in range(len(settings)))))} |")
@@ -188,8 +198,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
-    records = {own: read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for own, name in SPEEDS.items()}
-    text = tables(read_scores(folders), records)
+    text = tables(read_scores(folders), read_benchmark(RESULTS / "benchmark" / SPEEDS / BENCHMARK))
     update(PAGE, "comparison", text, "python docs/comparison.py", check=arguments.check)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from drawing import AMBER, BLUE, FAINT, RULE, TEAL, TINTS, VIOLET, Drawing
 
-from fvnet_mm.backbones import FVNet, closed_form_step
+from fvnet_mm.backbones import FTFU, FVNet, closed_form_step
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.backbones.mpfb import MPFB, phase_widths
 from fvnet_mm.files import replacing
@@ -33,7 +33,7 @@ def settings_of_block(arch: str) -> tuple[MPFB, int]:
 
 def draw_ftfu() -> Drawing:
     drawing = Drawing(960, 580, "FTFU, the Fluid Temporal Flow Unit")
-    unit = settings_of_block(VARIANT)[0].phases[0].ftfu
+    unit = settings_of_block(VARIANT)[0].phases[-1].ftfu
     kernel, gate = unit.attractor.conv.kernel_size[0], unit.conductance.conv.kernel_size[0]
     drawing.text(28, 38, "FTFU", size=19, anchor="start", bold=True)
     drawing.text(90, 38, "one liquid time-constant neuron per position and channel", anchor="start", color=FAINT)
@@ -107,7 +107,7 @@ def draw_mpfb() -> Drawing:
     drawing.text(
         98,
         38,
-        f"phases of several time scales in parallel; numbers: stage {stage} of FVNet-{VARIANT.upper()}",
+        f"phases of several reaches in parallel; numbers: stage {stage} of FVNet-{VARIANT.upper()}",
         anchor="start",
         color=FAINT,
     )
@@ -121,8 +121,11 @@ def draw_mpfb() -> Drawing:
     for p, (phase, width) in enumerate(zip(phases, phase_widths(channels, len(phases)), strict=True)):
         color, y = colors[p % len(colors)], top + spacing * p
         middle = y + 42
-        tau = phase.ftfu.tau.flatten().tolist()
         kernel = phase.ftfu.attractor.conv.kernel_size[0]
+        holds = ["x + SiLU(v)", f"v: {kernel} × {kernel}"]
+        if isinstance(phase.ftfu, FTFU):
+            tau = phase.ftfu.tau.flatten().tolist()
+            holds = ["FTFU", f"{kernel} × {kernel}", f"τ {tau[0]:.0f} to {tau[-1]:.0f}"]
         drawing.line((144, middle), (170, middle), color=color)
         name = "fast" if p == 0 else "slow" if p == len(phases) - 1 else "slower"
         drawing.box(172, y + 6, 88, 72, [name, f"{width} ch."], color)
@@ -130,15 +133,11 @@ def draw_mpfb() -> Drawing:
         if phase.grid > 1:
             drawing.box(290, y + 12, 62, 60, ["mean", f"{phase.grid} × {phase.grid}"], color)
             drawing.line((352, middle), (368, middle), color=color)
-            drawing.box(
-                370, y + 6, 118, 72, ["FTFU", f"{kernel} × {kernel}", f"τ {tau[0]:.0f} to {tau[-1]:.0f}"], color
-            )
+            drawing.box(370, y + 6, 118, 72, holds, color)
             drawing.line((488, middle), (504, middle), color=color)
             drawing.box(506, y + 12, 62, 60, ["spread", "change"], color)
         else:
-            drawing.box(
-                290, y + 6, 278, 72, ["FTFU", f"{kernel} × {kernel}", f"τ {tau[0]:.0f} to {tau[-1]:.0f}"], color
-            )
+            drawing.box(290, y + 6, 278, 72, holds, color)
         drawing.line((568, middle), (594, middle), color=color)
     drawing.rectangle(596, top - 4, 14, spacing * len(phases) - 4, fill=TINTS[FAINT], stroke=FAINT, radius=4)
     for x, name in ((137, "split"), (603, "concat")):
@@ -153,7 +152,10 @@ def draw_mpfb() -> Drawing:
     drawing.line((730, centre), (764, centre))
     expansion = arch.expansions[stage]
     lines = ["feed-forward", f"1 × 1, C → {expansion:g} C", "activation", f"1 × 1, {expansion:g} C → C"]
-    drawing.box(766, centre - 54, 122, 108, lines, VIOLET)
+    if arch.conv_ffn:
+        lines.insert(2, "h + depthwise 3 × 3")
+    tall = 27 * len(lines)
+    drawing.box(764, centre - tall / 2, 126, tall, lines, VIOLET)
     drawing.line((888, centre), (900, centre))
     drawing.operator(914, centre, "+")
     drawing.dot(747, centre)
@@ -163,7 +165,7 @@ def draw_mpfb() -> Drawing:
     drawing.text(
         28,
         height - 40,
-        "Time constants start on one geometric ladder, fast to slow, and are learned. A slow phase sees averages of a",
+        "The slow phase sees averages of a coarse grid and hands its change to each of its pixels; its time constants",
         size=12.5,
         anchor="start",
         color=FAINT,
@@ -171,7 +173,7 @@ def draw_mpfb() -> Drawing:
     drawing.text(
         28,
         height - 21,
-        "coarse grid and hands its change to every pixel of a cell. A norm follows each convolution and folds into it.",
+        "start on a geometric ladder and are learned. The fast one is the limit without leak. All norms fold away.",
         size=12.5,
         anchor="start",
         color=FAINT,
@@ -187,7 +189,7 @@ def draw_fvnet() -> Drawing:
     middle, colors = 142, (BLUE, TEAL, AMBER, VIOLET)
     drawing.box(24, middle - 30, 76, 60, ["image", "N, 3, H, W"])
     drawing.line((100, middle), (120, middle))
-    drawing.box(122, middle - 44, 106, 88, ["stem", "3 × 3, stride 2", "3 × 3, stride 2"])
+    drawing.box(122, middle - 50, 106, 100, ["stem", "3 × 3, stride 2", "3 × 3", "3 × 3, stride 2"])
     rows = 252
     drawing.line((24, rows - 24), (936, rows - 24), color=RULE, arrow=False, width=1.2)
     drawing.text(28, rows - 2, "channels × blocks", size=12.5, anchor="start", color=FAINT)

@@ -1,8 +1,8 @@
 """What a phase can hold in place of an FTFU, to find out what each part of the unit is worth.
 
 ``FVNet(unit=dict(type='GatedUnit'))`` puts one into every phase, a list of such dicts one into each. All are
-(N, C, H, W) -> (N, C, H, W) and are built alike. All but :class:`SiLUUnit` and :class:`SharedFTFU` have the two
-depthwise convolutions of an FTFU, and so its parameters and MACs to within a few values per channel.
+(N, C, H, W) -> (N, C, H, W) and are built alike. All but :class:`SharedFTFU` have the two depthwise convolutions of an
+FTFU, and so its parameters and MACs to within a few values per channel.
 """
 
 from __future__ import annotations
@@ -223,22 +223,6 @@ class EulerUnit(FTFU):
         return h.to(x.dtype)
 
 
-class SiLUUnit(nn.Module):
-    """The limit of an FTFU without leak whose conductance is its attractor's offset v: y = x + SiLU(v).
-
-    It has one depthwise convolution. ``tau`` is not used.
-    """
-
-    def __init__(
-        self, channels: int, kernel_size: int = 3, *, tau: Sequence[float] = (1.0, 16.0), norm_cfg: dict
-    ) -> None:
-        super().__init__()
-        self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + F.silu(self.attractor(x))
-
-
 def checked_steps(steps: int) -> int:
     """``steps``, or a ValueError that says what is allowed."""
     if not isinstance(steps, int) or steps < 1:
@@ -263,7 +247,6 @@ UNITS.update(
             GatedUnit,
             CfCUnit,
             EulerUnit,
-            SiLUUnit,
         )
     }
 )

@@ -21,17 +21,26 @@ class FVNetArch:
         depths: Number of blocks.
         expansions: Hidden channels of the feed-forwards per channel.
         phases: Reaches of the phases of a block, fast to slow, each a :class:`~.mpfb.Phase` or such a pair.
+        deep_stem: Whether the stem has a third convolution, between its two of stride 2.
+        dense_downsample: Whether maps are halved by one dense 3x3 convolution, or by a depthwise and a pointwise one.
+        conv_ffn: Whether the feed-forwards have a depthwise 3x3 convolution among their hidden channels.
     """
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]
     expansions: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0)
     phases: tuple[tuple[tuple[int, int], ...], ...] = (((3, 1), (3, 2)),) * 4
+    deep_stem: bool = True
+    dense_downsample: bool = True
+    conv_ffn: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, tuple) or len(value) != len(STRIDES):
+            if isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise ValueError(f"arch['{field.name}'] must be True or False, but is {value!r}.")
+            elif not isinstance(value, tuple) or len(value) != len(STRIDES):
                 raise ValueError(
                     f"arch['{field.name}'] must have one entry for each of the {len(STRIDES)} stages, but is {value}."
                 )

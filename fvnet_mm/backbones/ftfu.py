@@ -155,6 +155,32 @@ class FTFU(nn.Module):
         return f"channels={self.channels}, dt={self.dt}"
 
 
+class SiLUUnit(nn.Module):
+    """The limit of an FTFU without leak whose conductance is its attractor's offset: (N, C, H, W) -> (N, C, H, W).
+
+    With the offset v, a = x + v, f = softplus(v), 1/tau = 0 and dt = 1 the step is x + (1 - sigmoid(-v)) v::
+
+        y = x + SiLU(v)
+
+    It takes one depthwise convolution and few passes over the feature map.
+
+    Args:
+        channels: Number of channels C.
+        kernel_size: Odd side of the kernel, in pixels.
+        tau: Not used; there, so that all units are built alike.
+        norm_cfg: Norm behind the convolution.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int = 3, *, tau: Sequence[float] = (1.0, 16.0), norm_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.silu(self.attractor(x))
+
+
 class FusedFTFU(nn.Module):
     """An FTFU for inference: (N, C, H, W) -> (N, C, H, W), its rates of leak computed once.
 

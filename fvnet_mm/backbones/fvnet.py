@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices
 from .conv_norm import fuse_conv_norms
-from .mpfb import FTFU_OPTIONS, MPFB, Phase, UnitOptions
+from .mpfb import MPFB, Phase, UnitOptions
 from .stage import Downsample, Stage, Stem
 
 NORM_CFG = dict(type="BN", requires_grad=True)
@@ -49,8 +49,9 @@ class FVNet(BaseModule):
         drop_path_rate: Probability of dropping the last block's residual branches; it rises linearly from 0.
         layer_scale: Initial layer scale of every residual branch.
         tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step.
-        unit: What the phases hold, one for all or one per phase, fast to slow: see :class:`~.mpfb.MPFB`.
+        unit: What the phases hold if not what :class:`~.mpfb.MPFB` says, one for all or one per phase, fast to slow.
         channels, depths, expansions, phases: Fields of :class:`FVNetArch` in place of those of ``arch``.
+        deep_stem, dense_downsample, conv_ffn: Likewise.
         norm_cfg: Norm layers. Batch norms can be folded by :meth:`fuse`.
         act_cfg: Activation of the stem and of the feed-forwards.
         init_cfg: As in :class:`mmengine.model.BaseModule`.
@@ -64,16 +65,16 @@ class FVNet(BaseModule):
         >>> trunk = FVNet('s', out_indices=(1, 2, 3)).eval()
         >>> for level in trunk(torch.rand(1, 3, 224, 224)):
         ...     print(tuple(level.shape))
-        (1, 160, 28, 28)
+        (1, 128, 28, 28)
         (1, 192, 14, 14)
         (1, 384, 7, 7)
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
-        "t": FVNetArch(channels=(64, 112, 176, 320), depths=(1, 2, 6, 2)),
-        "s": FVNetArch(channels=(80, 160, 192, 384), depths=(1, 3, 6, 2)),
-        "m": FVNetArch(channels=(80, 160, 240, 448), depths=(2, 3, 6, 2)),
-        "l": FVNetArch(channels=(80, 160, 384, 704), depths=(3, 3, 14, 4)),
+        "t": FVNetArch(channels=(48, 96, 160, 320), depths=(1, 3, 5, 2)),
+        "s": FVNetArch(channels=(64, 128, 192, 384), depths=(1, 2, 6, 2)),
+        "m": FVNetArch(channels=(64, 128, 224, 448), depths=(1, 2, 6, 2)),
+        "l": FVNetArch(channels=(64, 128, 384, 640), depths=(2, 3, 14, 3)),
     }
 
     def __init__(
@@ -87,17 +88,28 @@ class FVNet(BaseModule):
         drop_path_rate: float = 0.0,
         layer_scale: float = 0.5,
         tau: Sequence[float] = (1.0, 16.0),
-        unit: UnitOptions | Sequence[UnitOptions] = FTFU_OPTIONS,
+        unit: UnitOptions | Sequence[UnitOptions] | None = None,
         channels: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
         expansions: Sequence[float] | None = None,
         phases: Sequence[Sequence[Sequence[int]]] | None = None,
+        deep_stem: bool | None = None,
+        dense_downsample: bool | None = None,
+        conv_ffn: bool | None = None,
         norm_cfg: dict = NORM_CFG,
         act_cfg: dict = ACT_CFG,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch = self.get_arch(arch).replaced(channels=channels, depths=depths, expansions=expansions, phases=phases)
+        self.arch = self.get_arch(arch).replaced(
+            channels=channels,
+            depths=depths,
+            expansions=expansions,
+            phases=phases,
+            deep_stem=deep_stem,
+            dense_downsample=dense_downsample,
+            conv_ffn=conv_ffn,
+        )
         self.out_indices = checked_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
         if not -1 <= frozen_stages <= num_stages:
@@ -110,13 +122,18 @@ class FVNet(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        self.stem = Stem(in_channels, self.arch.channels[0], norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.stem = Stem(
+            in_channels, self.arch.channels[0], deep=self.arch.deep_stem, norm_cfg=norm_cfg, act_cfg=act_cfg
+        )
         last_block = max(sum(self.arch.depths) - 1, 1)
         drop_paths = (drop_path_rate * block / last_block for block in itertools.count())
         self.stages = nn.ModuleList()
         for i in range(num_stages):
             channels = self.arch.channels[i]
-            downsample = Downsample(self.arch.channels[i - 1], channels, norm_cfg=norm_cfg) if i > 0 else nn.Identity()
+            downsample = nn.Identity()
+            if i > 0:
+                dense = self.arch.dense_downsample
+                downsample = Downsample(self.arch.channels[i - 1], channels, dense=dense, norm_cfg=norm_cfg)
             blocks = [
                 MPFB(
                     channels,
@@ -124,6 +141,7 @@ class FVNet(BaseModule):
                     expansion=self.arch.expansions[i],
                     tau=tau,
                     unit=unit,
+                    conv_ffn=self.arch.conv_ffn,
                     drop_path=next(drop_paths),
                     layer_scale=layer_scale,
                     norm_cfg=norm_cfg,

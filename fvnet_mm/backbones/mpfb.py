@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,16 +13,14 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .cells import add_to_cells, cell_means
-from .conv_norm import ConvNorm
-from .ftfu import FTFU, checked_tau
+from .conv_norm import ConvNorm, fuse_conv_norms
+from .ftfu import FTFU, SiLUUnit, checked_tau
 
-UNITS: dict[str, type[nn.Module]] = {"FTFU": FTFU}
+UNITS: dict[str, type[nn.Module]] = {"FTFU": FTFU, "SiLUUnit": SiLUUnit}
 """What a phase can hold, by name, built as ``Unit(channels, kernel_size, tau=..., norm_cfg=..., **options)``."""
 
-UnitOptions = Mapping[str, object]
-"""Name of a unit under 'type', and options of its own."""
-
-FTFU_OPTIONS: UnitOptions = dict(type="FTFU")
+UnitOptions = str | Mapping[str, object]
+"""Name of a unit, or a dict of its name under 'type' and options of its own."""
 
 
 class Phase(NamedTuple):
@@ -58,23 +57,59 @@ class FluidPhase(nn.Module):
         return f"grid={self.grid}"
 
 
-class FeedForward(nn.Sequential):
-    """Pointwise expansion, activation, pointwise projection: (N, C, H, W) -> (N, C, H, W)."""
+class FeedForward(nn.Module):
+    """Pointwise expansion, activation, pointwise projection: (N, C, H, W) -> (N, C, H, W).
 
-    def __init__(self, channels: int, expansion: float, *, norm_cfg: dict, act_cfg: dict, layer_scale: float) -> None:
+    Args:
+        channels: Number of channels C.
+        expansion: Hidden channels per channel.
+        conv: Add to the hidden map its depthwise 3x3 convolution before the activation.
+        norm_cfg: Norm behind each convolution.
+        act_cfg: The activation.
+        layer_scale: Initial weight of the last norm.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: float,
+        *,
+        conv: bool = True,
+        norm_cfg: dict,
+        act_cfg: dict,
+        layer_scale: float,
+    ) -> None:
         super().__init__()
         hidden = round(channels * expansion)
         self.expand = ConvNorm(channels, hidden, norm_cfg=norm_cfg)
+        self.depthwise = ConvNorm(hidden, hidden, 3, groups=hidden, norm_cfg=norm_cfg) if conv else None
         self.act = build_activation_layer(act_cfg)
         self.project = ConvNorm(hidden, channels, norm_cfg=norm_cfg, norm_weight=layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.expand(x)
+        if self.depthwise is not None:
+            x = x + self.depthwise(x)
+        return self.project(self.act(x))
+
+    def fuse(self) -> nn.Module:
+        """The same function in eval mode with its norms folded, and with the sum in the depthwise convolution."""
+        fused = copy.deepcopy(self)
+        fuse_conv_norms(fused)
+        if not isinstance(fused.depthwise, nn.Conv2d):
+            return fused
+        with torch.no_grad():
+            fused.depthwise.weight[:, :, 1, 1] += 1
+        return nn.Sequential(fused.expand, fused.depthwise, fused.act, fused.project)
 
 
 class MPFB(nn.Module):
     """Multi-Phase Fluid Block: (N, C, H, W) -> (N, C, H, W).
 
-    The channels are split into phases, fast to slow. Each is an :class:`~.ftfu.FTFU` with its own section of
-    one geometric ladder of time constants and its own reach; a pointwise convolution mixes them, and a
-    pointwise feed-forward follows, both on residual branches::
+    The channels are split into phases, fast to slow, each with a reach of its own. The slowest is an
+    :class:`~.ftfu.FTFU`, the others are the limit of one without leak, :class:`~.ftfu.SiLUUnit`; where several are
+    FTFUs, each has its section of one geometric ladder of time constants. A pointwise convolution mixes the phases,
+    and a feed-forward follows, both on residual branches::
 
         x = x + mix(concat(phase_1(x_1), ..., phase_P(x_P)))
         x = x + feed_forward(x)
@@ -86,8 +121,9 @@ class MPFB(nn.Module):
         phases: Reach of each phase, fast to slow.
         expansion: Hidden channels of the feed-forward per channel.
         tau: Initial time constants of the fastest and the slowest channel.
-        unit: What each phase holds, one for all or one per phase: an FTFU, or what :mod:`~.ablation` puts in its
-            place, with options of its own: ``dict(type='FTFU', dt=2.0)``.
+        unit: What each phase holds otherwise, one for all or one per phase: a name of :data:`UNITS`, or a dict with
+            options of its own, ``dict(type='FTFU', dt=2.0)``.
+        conv_ffn: Give the feed-forward a depthwise convolution.
         drop_path: Probability of dropping a residual branch for a sample in training.
         layer_scale: Initial layer scale of both branches.
         norm_cfg: Norm behind each convolution.
@@ -105,7 +141,8 @@ class MPFB(nn.Module):
         *,
         expansion: float = 2.0,
         tau: Sequence[float] = (1.0, 16.0),
-        unit: UnitOptions | Sequence[UnitOptions] = FTFU_OPTIONS,
+        unit: UnitOptions | Sequence[UnitOptions] | None = None,
+        conv_ffn: bool = True,
         drop_path: float = 0.0,
         layer_scale: float = 0.5,
         norm_cfg: dict,
@@ -118,9 +155,7 @@ class MPFB(nn.Module):
         fast, slow = checked_tau(tau)
         log_fast, log_slow = math.log(fast), math.log(slow)
         rungs = [math.exp(log_fast + (log_slow - log_fast) * p / len(phases)) for p in range(len(phases) + 1)]
-        units = [unit] * len(phases) if isinstance(unit, Mapping) else unit
-        if len(units) != len(phases):
-            raise ValueError(f"unit must be one for all or one for each of {len(phases)} phases, not {len(units)}.")
+        units = units_of(unit, len(phases))
         self.phases = nn.ModuleList(
             FluidPhase(
                 build_unit(options, width, phase.kernel_size, tau=(rungs[p], rungs[p + 1]), norm_cfg=norm_cfg),
@@ -130,7 +165,7 @@ class MPFB(nn.Module):
         )
         self.mix = ConvNorm(channels, channels, norm_cfg=norm_cfg, norm_weight=layer_scale)
         self.feed_forward = FeedForward(
-            channels, expansion, norm_cfg=norm_cfg, act_cfg=act_cfg, layer_scale=layer_scale
+            channels, expansion, conv=conv_ffn, norm_cfg=norm_cfg, act_cfg=act_cfg, layer_scale=layer_scale
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
@@ -147,15 +182,29 @@ def phase_widths(channels: int, phases: int) -> list[int]:
     return [width] * (phases - 1) + [channels - width * (phases - 1)]
 
 
+def units_of(unit: UnitOptions | Sequence[UnitOptions] | None, phases: int) -> list[dict[str, object]]:
+    """What each of ``phases`` phases holds, its name under 'type': None is an FTFU in the slowest, its limit in others.
+
+    Raises:
+        ValueError: It is not one for all or one for each.
+    """
+    if unit is None:
+        unit = ["SiLUUnit"] * (phases - 1) + ["FTFU"]
+    units = [unit] * phases if isinstance(unit, (str, Mapping)) else unit
+    if len(units) != phases:
+        raise ValueError(f"unit must be one for all or one for each of {phases} phases, not {len(units)}.")
+    return [dict(type=each) if isinstance(each, str) else {"type": "FTFU", **each} for each in units]
+
+
 def build_unit(
-    options: UnitOptions, channels: int, kernel_size: int, *, tau: Sequence[float], norm_cfg: dict
+    options: Mapping[str, object], channels: int, kernel_size: int, *, tau: Sequence[float], norm_cfg: dict
 ) -> nn.Module:
     """A unit from its name and options.
 
     Raises:
         ValueError: There is no unit of that name.
     """
-    settings = {"type": "FTFU", **options}
+    settings = dict(options)
     name = settings.pop("type")
     if name not in UNITS:
         raise ValueError(f"unit '{name}' does not exist; choose one of {', '.join(UNITS)}.")

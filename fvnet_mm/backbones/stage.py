@@ -15,22 +15,44 @@ from .mpfb import MPFB
 
 
 class Stem(nn.Sequential):
-    """Two 3x3 convolutions of stride 2: (N, 3, H, W) -> (N, C, H/4, W/4), rounded up."""
+    """3x3 convolutions, two of them of stride 2: (N, 3, H, W) -> (N, C, H/4, W/4), rounded up.
 
-    def __init__(self, in_channels: int, channels: int, *, norm_cfg: dict, act_cfg: dict) -> None:
+    Args:
+        in_channels: Channels of the image.
+        channels: Number of channels C.
+        deep: Put a third convolution between the two, at stride 2, where textures are still whole.
+        norm_cfg: Norm behind each convolution.
+        act_cfg: Activation between them.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, deep: bool = True, norm_cfg: dict, act_cfg: dict) -> None:
         super().__init__()
-        self.conv1 = ConvNorm(in_channels, channels // 2, 3, stride=2, norm_cfg=norm_cfg)
-        self.act = build_activation_layer(act_cfg)
-        self.conv2 = ConvNorm(channels // 2, channels, 3, stride=2, norm_cfg=norm_cfg)
+        half = channels // 2
+        self.conv1 = ConvNorm(in_channels, half, 3, stride=2, norm_cfg=norm_cfg)
+        self.act1 = build_activation_layer(act_cfg)
+        if deep:
+            self.conv2 = ConvNorm(half, half, 3, norm_cfg=norm_cfg)
+            self.act2 = build_activation_layer(act_cfg)
+        self.conv3 = ConvNorm(half, channels, 3, stride=2, norm_cfg=norm_cfg)
 
 
 class Downsample(nn.Sequential):
-    """Depthwise 3x3 of stride 2, then pointwise: (N, C, H, W) -> (N, C', H/2, W/2), rounded up."""
+    """Halves a map and changes its channels: (N, C, H, W) -> (N, C', H/2, W/2), rounded up.
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm_cfg: dict) -> None:
+    Args:
+        in_channels: Number of channels C.
+        out_channels: Number of channels C'.
+        dense: By one 3x3 convolution over all channels, rather than a depthwise and a pointwise one.
+        norm_cfg: Norm behind each convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, dense: bool = True, norm_cfg: dict) -> None:
         super().__init__()
-        self.depthwise = ConvNorm(in_channels, in_channels, 3, stride=2, groups=in_channels, norm_cfg=norm_cfg)
-        self.pointwise = ConvNorm(in_channels, out_channels, norm_cfg=norm_cfg)
+        if dense:
+            self.conv = ConvNorm(in_channels, out_channels, 3, stride=2, norm_cfg=norm_cfg)
+        else:
+            self.depthwise = ConvNorm(in_channels, in_channels, 3, stride=2, groups=in_channels, norm_cfg=norm_cfg)
+            self.pointwise = ConvNorm(in_channels, out_channels, norm_cfg=norm_cfg)
 
 
 class Stage(nn.Module):

@@ -3,10 +3,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from fvnet_mm.backbones import FTFU, MPFB, Phase
 from fvnet_mm.backbones.conv_norm import ConvNorm, fuse_conv_norms
-from fvnet_mm.backbones.mpfb import FluidPhase, phase_widths
+from fvnet_mm.backbones.mpfb import FeedForward, FluidPhase, phase_widths
 
 BN, GELU = {"type": "BN"}, {"type": "GELU"}
 
@@ -40,7 +41,7 @@ def test_keeps_any_size(height, width, grid):
 
 
 def test_phases_run_from_fast_to_slow_on_one_ladder():
-    net = block(64, ((3, 1), (3, 1), (3, 2), (3, 2)), tau=(0.5, 32.0))
+    net = block(64, ((3, 1), (3, 1), (3, 2), (3, 2)), tau=(0.5, 32.0), unit="FTFU")
     taus = [phase.ftfu.tau.flatten() for phase in net.phases]
     ladder = torch.cat(taus)
     assert ladder[0].item() == pytest.approx(0.5)
@@ -77,14 +78,17 @@ def test_coarse_phase_moves_each_pixel_by_what_its_cell_moved(grid, height, widt
             torch.testing.assert_close(change[..., i, j], expected[..., i // grid, j // grid], rtol=1e-4, atol=1e-5)
 
 
-def test_block_is_two_residual_branches():
-    net = block(tau=(1.0, 4.0)).eval()
+@pytest.mark.parametrize("conv_ffn", [False, True])
+def test_block_is_two_residual_branches(conv_ffn):
+    net = block(tau=(1.0, 4.0), conv_ffn=conv_ffn).eval()
     x = torch.randn(1, 32, 6, 6)
     with torch.no_grad():
         fast, slow = x.split(net.widths, dim=1)
         y = x + net.mix(torch.cat([net.phases[0](fast), net.phases[1](slow)], dim=1))
-        hidden = F.gelu(net.feed_forward.expand(y))
-        torch.testing.assert_close(net(x), y + net.feed_forward.project(hidden))
+        hidden = net.feed_forward.expand(y)
+        if conv_ffn:
+            hidden = hidden + net.feed_forward.depthwise(hidden)
+        torch.testing.assert_close(net(x), y + net.feed_forward.project(F.gelu(hidden)))
 
 
 def test_zero_layer_scale_is_the_identity():
@@ -119,14 +123,40 @@ def test_impossible_number_of_phases(phases):
         block(4, phases)
 
 
-def test_a_unit_for_each_phase():
-    net = block(unit=[{"type": "FTFU", "dt": 0.5}, {"type": "SiLUUnit"}])
-    assert [type(phase.ftfu).__name__ for phase in net.phases] == ["FTFU", "SiLUUnit"]
-    assert net.phases[0].ftfu.dt == 0.5
+@pytest.mark.parametrize(
+    ("unit", "phases", "held"),
+    [
+        (None, 1, ["FTFU"]),
+        (None, 3, ["SiLUUnit", "SiLUUnit", "FTFU"]),
+        ("GatedUnit", 2, ["GatedUnit", "GatedUnit"]),
+        ({"type": "CfCUnit"}, 2, ["CfCUnit", "CfCUnit"]),
+        (["FTFU", "SiLUUnit"], 2, ["FTFU", "SiLUUnit"]),
+        ([{"dt": 0.5}, "GatedUnit"], 2, ["FTFU", "GatedUnit"]),
+    ],
+)
+def test_what_the_phases_hold(unit, phases, held):
+    net = block(unit=unit, phases=((3, 1),) * phases)
+    assert [type(phase.ftfu).__name__ for phase in net.phases] == held
+
+
+def test_options_of_a_unit():
+    assert block(unit=[{"type": "FTFU", "dt": 0.5}, "FTFU"]).phases[0].ftfu.dt == 0.5
+
+
+def test_impossible_units():
     with pytest.raises(ValueError, match="one for all or one for each of 2 phases, not 1"):
-        block(unit=[{"type": "FTFU"}])
-    with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, FixedTauFTFU"):
-        block(unit={"type": "LSTM"})
+        block(unit=["FTFU"])
+    with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, SiLUUnit, FixedTauFTFU"):
+        block(unit="LSTM")
+
+
+def test_fused_feed_forward_holds_the_sum_in_its_convolution():
+    feed_forward = FeedForward(8, 2.0, norm_cfg=BN, act_cfg=GELU, layer_scale=0.5).double().eval()
+    feed_forward.depthwise.norm.running_var.uniform_(0.5, 2.0)
+    x = torch.randn(2, 8, 7, 5, dtype=torch.float64)
+    fused = feed_forward.fuse()
+    assert sum(isinstance(module, nn.Conv2d) for module in fused) == 3
+    torch.testing.assert_close(fused(x), feed_forward(x))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

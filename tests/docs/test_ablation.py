@@ -9,7 +9,7 @@ import yaml
 from mmengine.config import Config as MMConfig
 
 from fvnet_mm.backbones import FTFU, FVNet
-from fvnet_mm.backbones.mpfb import UNITS
+from fvnet_mm.backbones.mpfb import UNITS, units_of
 from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.records import Backbone, Complexity, Config, Protocol, Result, RunRecord
 from fvnet_mm.records.reading import read_record, write_record
@@ -50,8 +50,7 @@ def rows_of(ablation, base: int = 0) -> dict[str, str]:
 
 def test_every_unit_has_a_row_of_its_own(ablation):
     rows = list(ablation.variants(ablation.BASES[0]))
-    units = [row.arguments.get("unit", {"type": "FTFU"}) for row in rows]
-    named = {each["type"] for unit in units for each in (unit if isinstance(unit, list) else [unit])}
+    named = {each["type"] for row in rows for each in units_of(row.arguments.get("unit"), phases=2)}
     assert named == set(UNITS)
     assert len({ablation.settings_of(row.arguments) for row in rows}) == len(rows)
 
@@ -70,8 +69,9 @@ def test_every_job_of_the_suite_trains_a_row(ablation):
         trained.append((run.data, rows[ablation.settings_of(cfg.model.backbone)]))
     assert len(set(trained)) == len(trained)
     assert set(rows.values()) - {row for _, row in trained} == {
-        "a longer step in the slow phase",  # lists of units, which need a config of their own
-        "slow phase that also sees the mean over the image",
+        ablation.BASES[0].holds,  # which camvid.yaml has
+        "a step of 0.25",  # a unit with options in one phase needs a config of its own
+        "a step of 4",
     }
 
 
@@ -101,9 +101,9 @@ def test_results_come_from_records(ablation, tmp_path):
     text = ablation.page(ablation.read_runs([tmp_path]))
     assert "## FVNet-T: mIoU of semantic_fpn on unknown data, 300 steps" in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
-    assert "| FTFU | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
+    assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
     assert "| gate of a GRU | 1.00 | 0.100 | 3 | 20.00 ± 0.00 | -11.00 [-13.48, -8.52], lower |" in text
-    assert re.search(r"\| x \+ SiLU\(v\) \| .* \| 0 \| not run \|", text)
+    assert re.search(r"\| x \+ SiLU\(v\) in all phases \| .* \| 0 \| not run \|", text)
 
 
 def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
@@ -134,7 +134,8 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
     monkeypatch.setattr("sys.argv", ["learned_tau", str(tmp_path / "run")])
     learned_tau.main()
     table = ablation.time_constants(json.loads((tmp_path / "time_constants.json").read_text()))
-    assert table[-1] == "| FVNet-T: FTFU | 1 | +0.0% (0.0%) | +50.0% (50.0%) | +0.0% (0.0%) | +0.0% (0.0%) |"
+    moved = "+0.0% (0.0%) | +50.0% (50.0%) | +0.0% (0.0%) | +0.0% (0.0%)"
+    assert table[-1] == f"| FVNet-T: {ablation.BASES[0].holds} | 1 | {moved} |"
 
 
 def test_page_has_the_results_of_the_records(ablation):

@@ -119,7 +119,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
 def reference(scores: Scores, own: str) -> Trunk:
     """The FVNet of a size that others are held against: as it is now, or where that was not run, the most like it."""
     run = sorted(trunk for trunk in scores if trunk.name == own)
-    return min(run, key=lambda trunk: len(trunk.arguments), default=Trunk(own))
+    return min(run, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ablation_rows import ARCH, BASES, IMAGE, arguments_of, cost, settings_of, variants
+from ablation_bases import BASES
+from ablation_rows import ARCH, IMAGE, arguments_of, cost, settings_of, variants
 
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.errors import UserError

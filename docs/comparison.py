@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 from ablation import NOT_VARIED, main_value, mean_cell, setting
-from ablation_rows import FORMER, arguments_of, cost
+from ablation_bases import FORMER
+from ablation_rows import arguments_of, cost
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order, model_of

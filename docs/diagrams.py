@@ -153,7 +153,7 @@ def draw_mpfb() -> Drawing:
     expansion = arch.expansions[stage]
     lines = ["feed-forward", f"1 × 1, C → {expansion:g} C", "activation", f"1 × 1, {expansion:g} C → C"]
     if arch.conv_ffn:
-        lines.insert(2, "h + depthwise 3 × 3")
+        lines.insert(2, "+ depthwise 3 × 3")
     tall = 27 * len(lines)
     drawing.box(764, centre - tall / 2, 126, tall, lines, VIOLET)
     drawing.line((888, centre), (900, centre))

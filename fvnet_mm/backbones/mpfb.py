@@ -186,13 +186,16 @@ def units_of(unit: UnitOptions | Sequence[UnitOptions] | None, phases: int) -> l
     """What each of ``phases`` phases holds, its name under 'type': None is an FTFU in the slowest, its limit in others.
 
     Raises:
-        ValueError: It is not one for all or one for each.
+        ValueError: It is not one for all or one for each, or one is neither a name nor a dict.
     """
     if unit is None:
         unit = ["SiLUUnit"] * (phases - 1) + ["FTFU"]
     units = [unit] * phases if isinstance(unit, (str, Mapping)) else unit
     if len(units) != phases:
         raise ValueError(f"unit must be one for all or one for each of {phases} phases, not {len(units)}.")
+    for each in units:
+        if not isinstance(each, (str, Mapping)):
+            raise ValueError(f"a unit is a name or a dict with its name under 'type', but one is {each!r}.")
     return [dict(type=each) if isinstance(each, str) else {"type": "FTFU", **each} for each in units]
 
 

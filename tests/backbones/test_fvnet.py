@@ -118,6 +118,7 @@ def test_unknown_arch_lists_those_that_exist():
         ({"depth": (1, 1, 1, 1)}, "a dict with the keys"),
         ({"depths": (1, 1, 1)}, r"arch\['depths'\] must have one entry for each of the 4 stages"),
         ({"depths": 3}, r"arch\['depths'\] must have one entry for each of the 4 stages"),
+        ({"deep_stem": "no"}, r"arch\['deep_stem'\] must be True or False, but is 'no'"),
         ({"depths": (1, 1, 0, 1)}, "1 block"),
         ({"channels": (1, 24, 32, 40)}, "at least 2 channels"),
         ({"expansions": (0, 1, 1, 1)}, "positive expansion"),

@@ -146,6 +146,8 @@ def test_options_of_a_unit():
 def test_impossible_units():
     with pytest.raises(ValueError, match="one for all or one for each of 2 phases, not 1"):
         block(unit=["FTFU"])
+    with pytest.raises(ValueError, match="a unit is a name or a dict with its name under 'type', but one is 3"):
+        block(unit=["FTFU", 3])
     with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, SiLUUnit, FixedTauFTFU"):
         block(unit="LSTM")
 

@@ -1,6 +1,6 @@
 """What a phase can hold in place of an FTFU, to find out what each part of the unit is worth.
 
-``FVNet(unit=dict(type='GatedUnit'))`` puts one into every phase, a list of such dicts one into each. All are
+``FVNet(unit='GatedUnit')`` puts one into every phase, a list of names one into each, dicts give options. All are
 (N, C, H, W) -> (N, C, H, W) and are built alike. All but :class:`SharedFTFU` have the two depthwise convolutions of an
 FTFU, and so its parameters and MACs to within a few values per channel.
 """

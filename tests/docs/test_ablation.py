@@ -156,7 +156,7 @@ def test_sizes_have_tables_of_their_own(ablation, tmp_path):
     record(tmp_path / "s", 0, 40.0, arch="s")
     record(tmp_path / "twin", 0, 41.5, arch="s", unit={"type": "DepthwiseUnit"})
     tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-S:")
-    assert "| FTFU | 1.00 | 0.100 | 1 | 30.00 |" in tiny
+    assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 1 | 30.00 |" in tiny
     assert "| two plain depthwise convolutions | 1.00 | 0.100 | 1 | 41.50 | +1.50 |" in small
     assert tiny.count("| 0 | not run |") == len(rows_of(ablation)) - 1
     assert "not run" not in small
@@ -164,11 +164,11 @@ def test_sizes_have_tables_of_their_own(ablation, tmp_path):
 
 def test_a_record_of_an_earlier_version_is_of_what_was_built_then(ablation, tmp_path):
     """Its size had other channels; the number of its parameters tells which."""
-    first = ablation.BASES[1]
+    first = next(base for base in ablation.BASES if base.title == "FVNet-T as first built")
     for name, changed in (("base", {}), ("twin", {"unit": {"type": "SiLUUnit"}})):
         record(tmp_path / name, 0, 30.0, arch="t", **changed)
         file = tmp_path / name / "run.json"
-        counted = sum(p.numel() for p in FVNet(**first.arguments, **changed).parameters())
+        counted = sum(p.numel() for p in FVNet(**{**first.arguments, **changed}).parameters())
         complexity = Complexity(parameters={"backbone": counted}, macs={"backbone": 0}, shape=(512, 512))
         write_record(read_record(file).model_copy(update={"complexity": complexity}), file)
     ((heading, runs),) = ablation.read_runs([tmp_path]).items()
@@ -183,7 +183,7 @@ def test_a_record_of_an_earlier_version_is_of_what_was_built_then(ablation, tmp_
 def test_rows_match_however_a_config_says_it(ablation):
     arch = FVNet.get_arch("t")
     as_lists = {"channels": list(arch.channels), "depths": list(arch.depths)}
-    spelt = {"arch": as_lists, "unit": [{"type": "FTFU"}, {}], "tau": [1, 16]}
+    spelt = {"arch": as_lists, "unit": [{"type": "SiLUUnit"}, {}], "tau": [1, 16]}
     assert ablation.settings_of(spelt) == ablation.settings_of({"arch": "t"})
     step = [ablation.settings_of({"arch": "t", "unit": {"type": "FTFU", "dt": dt}}) for dt in (4, 4.0, 2)]
     assert step[0] == step[1] != step[2]

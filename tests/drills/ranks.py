@@ -29,8 +29,9 @@ from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.records.reading import read_record
 
 STEPS = 12
-TOLERANCE = 1e-4
-"""Relative, of a loss after up to :data:`STEPS` steps in float32, where sums over a batch are in another order."""
+EARLY, LATE = 1e-5, 1e-3
+"""How far apart losses may be, as a share of them, in the first half of the steps and later: in float32, where sums over
+a batch are in another order, rounding grows from step to step."""
 
 
 @HOOKS.register_module()
@@ -146,9 +147,10 @@ def curves(folder: Path, plot: Path | None = None, largest: int = 4) -> None:
         assert len(reference) == STEPS
         assert min(reference[-3:]) < 0.95 * reference[0], reference
         for label, curve in list(found[norms].items())[1:]:
-            apart = max(abs(a - b) / a for a, b in zip(reference, curve, strict=True))
-            print(f"{norms}: {label} apart from 1 x 16 by at most {apart:.1e} of the loss, over {STEPS} steps")
-            assert apart < TOLERANCE, (label, reference, curve)
+            apart = [abs(a - b) / a for a, b in zip(reference, curve, strict=True)]
+            print(f"{norms}: {label} apart from 1 x 16 by at most {max(apart):.1e} of the loss, over {STEPS} steps")
+            assert max(apart[: STEPS // 2]) < EARLY, (label, reference, curve)
+            assert max(apart) < LATE, (label, reference, curve)
     if plot:
         draw(found, plot)
 

@@ -36,7 +36,7 @@ def refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cal
         error = capsys.readouterr().err.strip().splitlines()
         sentences = [line for line in error if line.startswith("error: ")]
         assert len(sentences) == 1
-        assert not any("Traceback" in line for line in error)
+        assert not any("Traceback" in line for line in error), error
         return sentences[0]
 
     return call

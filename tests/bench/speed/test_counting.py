@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fvnet_mm.backbones.ftfu import closed_form_step
+from fvnet_mm.backbones.ftfu import FTFU, closed_form_step
 from fvnet_mm.bench.speed.counting import FTFU_OPERATIONS, count_subject, ftfu_operations, parameters_of
 from fvnet_mm.bench.speed.subjects import build_subject, find_subjects
 from fvnet_mm.records.benchmark import Counted
@@ -102,12 +102,12 @@ def test_operations_of_the_closed_form_are_those_that_run() -> None:
 
 
 def test_ftfu_work_of_a_trunk() -> None:
-    """One block in FVNet-T has three phases; only their states count, and a trunk without units has none."""
+    """Only the states of FTFUs count, and a trunk without units has none."""
     trunk = build_subject(find_subjects(["fvnet_t"])[0])
     states = []
     watched = copy.deepcopy(trunk)
-    for name, module in watched.named_modules():
-        if name.endswith(".ftfu"):
+    for module in watched.modules():
+        if isinstance(module, FTFU):
             module.register_forward_hook(lambda _, inputs, output: states.append(output.numel()))
     with torch.no_grad():
         watched(torch.rand(1, 3, 64, 64))

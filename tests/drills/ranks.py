@@ -30,8 +30,8 @@ from fvnet_mm.records.reading import read_record
 
 STEPS = 12
 EARLY, LATE = 1e-5, 1e-3
-"""How far apart losses may be, as a share of them, in the first half of the steps and later: in float32, where sums over
-a batch are in another order, rounding grows from step to step."""
+"""How far apart losses may be, as a share of them, in the first half of the steps and later: sums over a batch are in
+another order, and in float32 rounding grows from step to step."""
 
 
 @HOOKS.register_module()

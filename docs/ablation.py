@@ -98,11 +98,12 @@ mean size of the change, whichever its direction. `docs/learned_tau.py` has read
 
 PICTURES = """## Where FVNet flows fast
 
-Effective time constants, tau / (1 + tau f), in the last block of each stage: FVNet-T as first built, in RetinaNet,
-trained on BCCD ([suite](../suites/bccd.yaml)), on three photographs of its validation split. Dark is fast. Stride 4
-tells the nuclei of white cells (slow) from the ground; at stride 32, after so short a training, everything flows at one
-speed. `python docs/time_constants.py CHECKPOINT IMAGE ... --arch t --long-side 192 --out PICTURE.png` draws those of a
-checkpoint of now.
+Effective time constants, tau / (1 + tau f), in the last block of each stage, of the FTFU in its slow phase, on whose
+coarse grid they are drawn: FVNet-T in RetinaNet, trained on BCCD ([suite](../suites/bccd.yaml), seed 0), on three
+photographs of its validation split. Dark is fast. They stay within 1.0 and 1.6 steps. At stride 4 parts of the empty
+ground are slow and the white cell of the second photograph is fast; behind, little of the photographs can be made out,
+and at stride 32, after so short a training, everything flows at one speed.
+`python docs/time_constants.py CHECKPOINT IMAGE ... --arch t --long-side 192 --out PICTURE.png` draws them.
 
 ![Effective time constants on three photographs](images/time_constants.png)
 

@@ -118,9 +118,10 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
 
 
 def reference(scores: Scores, own: str) -> Trunk:
-    """The FVNet of a size that others are held against: as it is now, or where that was not run, the most like it."""
+    """The FVNet of a size that others are held against: the most like that of now among those with several runs."""
     run = sorted(trunk for trunk in scores if trunk.name == own)
-    return min(run, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
+    several = [trunk for trunk in run if len(scores[trunk]) > 1] or run
+    return min(several, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:

@@ -54,6 +54,7 @@ FORMER = {
 WIDER_KERNELS = {kernel: (((kernel, 1), (kernel, 2)),) * len(STRIDES) for kernel in (5, 7)}
 NEW_PARTS = {"deep_stem": True, "dense_downsample": True, "conv_ffn": True}
 SLOW_FTFU = ["SiLUUnit", "FTFU"]
+HELD_NOW = "x + SiLU(v), and FTFU in the slow phase"
 
 BASES = (
     Base(
@@ -65,12 +66,9 @@ BASES = (
             "narrower and deeper": {"channels": (48, 96, 144, 256), "depths": (2, 4, 6, 2)},
             "expansion 2, deeper": {"expansions": (2.0,) * 4, "depths": (1, 3, 8, 2)},
             "expansion 3": {"expansions": (3.0,) * 4, "depths": (1, 2, 5, 2)},
-            "as first built": FIRST_T,
-            "as built second": SECOND_T,
-            "as built third": THIRD_T,
-            "as built fourth": FOURTH_T,
+            **FORMER["t"],
         },
-        holds="x + SiLU(v), and FTFU in the slow phase",
+        holds=HELD_NOW,
     ),
     Base(
         "FVNet-T as built fourth, with x + SiLU(v)",
@@ -140,7 +138,7 @@ BASES = (
         },
     ),
     Base("FVNet-T as built third", {"arch": "t", **THIRD_T}),
-    Base("FVNet-S", {"arch": "s"}, {"as built fourth": FOURTH_S}, holds="x + SiLU(v), and FTFU in the slow phase"),
+    Base("FVNet-S", {"arch": "s"}, {"as built fourth": FOURTH_S}, holds=HELD_NOW),
     Base(
         "FVNet-S as built fourth",
         {"arch": "s", **FOURTH_S},
@@ -156,7 +154,7 @@ BASES = (
         {"arch": "s", **SECOND_S},
         {"wider at strides 4 and 8": {"channels": (80, 160, 192, 384), "depths": (1, 2, 7, 3)}},
     ),
-    Base("FVNet-M", {"arch": "m"}, {"as built fourth": FOURTH_M}, holds="x + SiLU(v), and FTFU in the slow phase"),
+    Base("FVNet-M", {"arch": "m"}, {"as built fourth": FOURTH_M}, holds=HELD_NOW),
     Base("FVNet-M as built fourth", {"arch": "m", **FOURTH_M}, {"as first built": FIRST_M}),
     Base(
         "FVNet-M as first built",

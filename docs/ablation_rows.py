@@ -48,7 +48,7 @@ def _variants(base: Base) -> Iterator[Variant]:
 
     def ftfu(name: str, kind: str = "FTFU", **options: object) -> Variant:
         """Another FTFU where the base has one."""
-        changed = {"type": kind, **options} if options else kind
+        changed = {"type": kind, **options}
         return row(name, unit=changed if "unit" in base.arguments else ["SiLUUnit", changed])
 
     question = "What the phases hold"

@@ -38,8 +38,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
     *("camvid/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
-    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/fvnet_?_seed?"),
-    "earlier_sizes/*/later_fvnet_?_seed?",
+    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/*fvnet_?_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEEDS = "cpu_batch1"

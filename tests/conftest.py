@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from fvnet_mm.cli import run_tool
@@ -41,10 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_scope_left() -> Iterator[None]:
-    """Keeps the registries' default scope that a run leaves in its process from the next test."""
+def _nothing_left() -> Iterator[None]:
+    """Keeps what a run leaves in its process from the next test.
+
+    That is the registries' default scope, and the loggers, which print to what was the standard output of their test.
+    """
     yield
     DefaultScope._instance_dict.clear()
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    MMLogger._instance_dict.clear()
 
 
 class Bomb:

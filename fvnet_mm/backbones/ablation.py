@@ -175,7 +175,10 @@ class DepthwiseUnit(TwoConvUnit):
 
 
 class GatedUnit(TwoConvUnit):
-    """The update of a GRU (Cho et al., 2014) without its reset gate: y = (1 - u) x + u tanh(attractor(x))."""
+    """The update of a GRU (Cho et al., 2014) without its reset gate: y = (1 - u) x + u tanh(attractor(x)).
+
+    With u = sigmoid(conductance(x)) that is a :class:`BoundedFTFU` without leak, 1/tau = 0, for dt = 1.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.sigmoid(self.conductance(x)) * (torch.tanh(self.attractor(x)) - x)

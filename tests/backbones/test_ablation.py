@@ -73,6 +73,16 @@ def test_without_leak(x):
 
 
 @torch.no_grad()
+def test_gate_of_a_gru_is_the_bounded_unit_without_leak(x):
+    net, bounded = unit("GatedUnit"), unit("BoundedFTFU")
+    expected = closed_form_step(x, net.attractor(x).tanh(), F.softplus(net.conductance(x)), math.inf, 1.0)
+    torch.testing.assert_close(net(x), expected)
+    bounded.load_state_dict(net.state_dict(), strict=False)
+    bounded.log_tau.fill_(20.0)
+    torch.testing.assert_close(net(x), bounded(x))
+
+
+@torch.no_grad()
 def test_sigmoid_approximation_is_a_leakless_step_with_shifted_conductance(x):
     net = unit("CfCUnit")
     conductance = F.softplus(net.conductance(x) + 1 / net.tau)

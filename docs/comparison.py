@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
     *("camvid/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
-    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/*fvnet_?_seed?"),
+    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/*fvnet_?_seed?", "shapes_parts/ftfu_seed?"),
+    *("earlier_sizes/shapes_small/fvnet_t_narrow_seed?", "earlier_sizes/ablation_3x/t_early_seed?"),
 )
 """Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
 SPEEDS = "cpu_batch1"
@@ -185,9 +186,10 @@ def earlier(scores: Scores) -> str:
 
 
 def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
-    """How alike each pair of settings ranks the trunks that were trained in both (Spearman's rank correlation)."""
+    """How alike each pair of settings ranks the trunks of now that were trained in both (Spearman's correlation)."""
     for (one, first), (other, second) in itertools.combinations(enumerate(sorted(scores), 1), 2):
         both = sorted(scores[first].keys() & scores[second].keys())
+        both = [trunk for trunk in both if trunk.name not in RIVALS or trunk == Trunk(trunk.name)]
         if len(both) >= FEWEST:
             means = [[np.mean(list(scores[name][trunk].values())) for trunk in both] for name in (first, second)]
             alike = stats.spearmanr(*means).statistic

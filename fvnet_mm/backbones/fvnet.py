@@ -48,7 +48,8 @@ class FVNet(BaseModule):
         in_channels: Channels of the image.
         drop_path_rate: Probability of dropping the last block's residual branches; it rises linearly from 0.
         layer_scale: Initial layer scale of every residual branch.
-        tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step.
+        tau: Initial time constants of the fastest and the slowest channel of a block, in units of the step: the ends
+            of a ladder over all phases, of which those that hold FTFUs have their sections.
         unit: What the phases hold if not what :class:`~.mpfb.MPFB` says, one for all or one per phase, fast to slow.
         channels, depths, expansions, phases: Fields of :class:`FVNetArch` in place of those of ``arch``.
         deep_stem, dense_downsample, conv_ffn: Likewise.

@@ -1,4 +1,4 @@
-"""Multi-Phase Fluid Block: FTFUs of several time scales and reaches in parallel."""
+"""Multi-Phase Fluid Block: units of several reaches and time scales in parallel."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class MPFB(nn.Module):
         channels: Number of channels C, at least one per phase.
         phases: Reach of each phase, fast to slow.
         expansion: Hidden channels of the feed-forward per channel.
-        tau: Initial time constants of the fastest and the slowest channel.
+        tau: Initial time constants of the fastest and the slowest channel: the ends of the ladder over all phases.
         unit: What each phase holds otherwise, one for all or one per phase: a name of :data:`UNITS`, or a dict with
             options of its own, ``dict(type='FTFU', dt=2.0)``.
         conv_ffn: Give the feed-forward a depthwise convolution.

@@ -75,11 +75,15 @@ def test_where_an_fvnet_of_now_was_not_run_an_earlier_one_is_compared_and_named(
 
 
 def test_settings_that_rank_alike(comparison):
+    def scores(means):
+        former = comparison.Trunk("fvnet_t", '{"depths": [1, 1, 1, 1]}')  # takes no part
+        return {**{comparison.Trunk(name): of for name, of in means.items()}, former: {0: 5.0}}
+
     one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}, "e": {0: 10.0}, "f": {0: 0.0}}
     other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "d": {0: 40.0}, "e": {0: 50.0}, "g": {0: 0.0}}
-    (sentence,) = comparison.agreements({"x": one, "y": other})
+    (sentence,) = comparison.agreements({"x": scores(one), "y": scores(other)})
     assert sentence == "Rank correlation of (1) and (2) over 5 trunks: 0.90 (1: the same order)."  # 1 - 6 * 2 / 120
-    assert not list(comparison.agreements({"x": one, "y": {"a": {0: 1.0}}}))
+    assert not list(comparison.agreements({"x": scores(one), "y": scores({"a": {0: 1.0}})}))
 
 
 def test_a_changed_trunk_is_another(comparison, tmp_path):

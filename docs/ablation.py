@@ -44,24 +44,25 @@ interval; differences to the first row are taken seed by seed. Runs of one table
 records are in `results`, each with the command that made it.
 
 The settings of a row are arguments of `FVNet`. In a config they go under `model.backbone`, on the command line under
-`--cfg-options`, as in `model.backbone.unit=[SiLUUnit,GatedUnit]` (phases from fast to slow). The units are in
-[`ftfu.py`](../fvnet_mm/backbones/ftfu.py) and [`ablation.py`](../fvnet_mm/backbones/ablation.py). Where channels change, what
-reads them does, too: `model.neck.in_channels`, as in the [suite](../suites/ablation.yaml) of these runs.
+`--cfg-options`, as in `model.backbone.unit=[SiLUUnit,GatedUnit]` (phases from fast to slow). Where channels change,
+`model.neck.in_channels` does, too: a [suite](../suites/ablation.yaml) has all rows. The units are in
+[`ftfu.py`](../fvnet_mm/backbones/ftfu.py) and [`ablation.py`](../fvnet_mm/backbones/ablation.py).
 
 ## What it says so far
 
 Small settings have been run: Semantic FPN on 101 frames of one CamVid drive (11 classes), 200 steps of 8 images of
-128 x 96 pixels from random weights (in the table of protocol 003355592687: 4 images of 256 x 192). In `camvid` every third frame is for
-validation and lies between two of training, so it tells how well a network fits; in `camvid_later` the last 33 are,
-and show what came after. Also on 2,000 images of the shapes benchmark of 160 x 160 pixels, 10 epochs on a GPU; and
-RetinaNet on BCCD's 292 photographs of blood smears, 5 epochs at 192 x 144. All losses and gradients were finite: no run
-diverged, at either learning rate.
+128 x 96 pixels from random weights (in the table of protocol 003355592687: 4 images of 256 x 192). In `camvid` every
+third frame is for validation and lies between two of training, so it tells how well a network fits; in `camvid_later`
+the last 33 are, and show what came after. Also on 2,000 images of the shapes benchmark of 160 x 160 pixels, 10 epochs
+on a GPU; and RetinaNet on BCCD's 292 photographs of blood smears, 5 epochs at 192 x 144. All losses and gradients were
+finite: no run diverged, at either learning rate.
 
 - **What is around the blocks matters most.** On shapes, FVNet-T as built fourth with x + SiLU(v) in its phases (15.2,
   one run) gains 3.1 mIoU by a third convolution in its stem, 2.6 by dense downsampling, 2.5 by a depthwise convolution
   in its feed-forwards, 4.9 by the first two together and 5.9 by all three with kernels of 7 (in pairs of one seed; all
-  three seeds of the last come to 21.0 and more, where ResNet-18, the best of the rivals, has 18.0 in the mean). All FVNets have the three now, with kernels of 3: larger ones, a third phase or a
-  larger expansion gain half a point at most. What the three cost was taken away in width: FVNet-T as it is now comes
+  three seeds of the last come to 21.0 and more, where ResNet-18, the best of the rivals, has 18.0 in the mean). All
+  FVNets have the three now, with kernels of 3: larger ones, a third phase or a larger expansion gain half a point at
+  most. What the three cost was taken away in width: FVNet-T as it is now comes
   to 20.1 (one run, on a CPU).
 - **Nothing of that shows on CamVid**, where 200 steps at 128 x 96 hardly tell one network from another: FVNet-T as it
   is now is level with its fourth form.
@@ -250,7 +251,8 @@ def former_sizes() -> str:
     for size, forms in FORMER.items():
         for title, arguments in forms.items():
             shape = (", ".join(map(str, arguments[name])) for name in ("channels", "depths"))
-            rows.append(f"| FVNet-{size.upper()} {title} | {' | '.join((*shape, *cost({'arch': size, **arguments})))} |\n")
+            cells = (f"FVNet-{size.upper()} {title}", *shape, *cost({"arch": size, **arguments}))
+            rows.append(f"| {' | '.join(cells)} |\n")
     return FORMER_SIZES + "".join(rows)
 
 

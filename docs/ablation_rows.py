@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from ablation_bases import FORMER, Base
+from ablation_bases import FORMER, FTFU, Base
 
 from fvnet_mm.backbones import FVNet, FVNetArch
 from fvnet_mm.backbones.arch import STRIDES
@@ -46,10 +46,12 @@ def _variants(base: Base) -> Iterator[Variant]:
     def unit(name: str, kind: str, **options: object) -> Variant:
         return row(name, unit={"type": kind, **options})
 
+    held = units_of(base.arguments.get("unit"), 2)  # by the fast phase and the slow one
+    has_ftfu = FTFU in held
+
     def ftfu(name: str, kind: str = "FTFU", **options: object) -> Variant:
         """Another FTFU where the base has one."""
-        changed = {"type": kind, **options}
-        return row(name, unit=changed if "unit" in base.arguments else ["SiLUUnit", changed])
+        return row(name, unit=[{"type": kind, **options} if each == FTFU else each for each in held])
 
     question = "What the phases hold"
     yield row(base.holds)
@@ -76,14 +78,15 @@ def _variants(base: Base) -> Iterator[Variant]:
     yield row("depthwise downsampling", dense_downsample=False)
     yield row("no convolution in the feed-forward", conv_ffn=False)
     yield row("none of the three", deep_stem=False, dense_downsample=False, conv_ffn=False)
-    question = "Time constants"
-    yield ftfu("not learned", "FixedTauFTFU")
-    yield ftfu("one per phase", "SharedTauFTFU")
-    yield row("all equal at first", tau=(4.0, 4.0))
-    yield row("faster at first", tau=(0.25, 4.0))
-    yield row("slower at first", tau=(4.0, 64.0))
-    for dt in (0.25, 4.0):
-        yield ftfu(f"a step of {dt:g}", dt=dt)
+    if has_ftfu:
+        question = "Time constants"
+        yield ftfu("not learned", "FixedTauFTFU")
+        yield ftfu("one per phase", "SharedTauFTFU")
+        yield row("all equal at first", tau=(4.0, 4.0))
+        yield row("faster at first", tau=(0.25, 4.0))
+        yield row("slower at first", tau=(4.0, 64.0))
+        for dt in (0.25, 4.0):
+            yield ftfu(f"a step of {dt:g}", dt=dt)
     question = "Phases, as (kernel, grid) from fast to slow"
     for reaches in (
         ((3, 1),),
@@ -98,7 +101,8 @@ def _variants(base: Base) -> Iterator[Variant]:
         ((3, 1), (3, 4)),
     ):
         yield row(", ".join(map(str, reaches)), phases=(reaches,) * len(STRIDES))
-    yield ftfu("slow phase that also sees the mean over the image", "PooledFTFU")
+    if has_ftfu:
+        yield ftfu("slow phase that also sees the mean over the image", "PooledFTFU")
     question = base.question
     for name, fields_of_arch in base.shapes.items():
         yield row(name, **fields_of_arch)
@@ -106,7 +110,7 @@ def _variants(base: Base) -> Iterator[Variant]:
 
 def settings_of(arguments: Mapping[str, object]) -> str:
     """The arguments that tell variants apart, in one canonical text, from a row or a record."""
-    arch = FVNet.get_arch(arguments["arch"]).replaced(**{name: arguments.get(name) for name in ARCH})
+    arch = FVNet.get_arch(arguments.get("arch", "s")).replaced(**{name: arguments.get(name) for name in ARCH})
     arch = arch.replaced(expansions=tuple(map(float, arch.expansions)))
     units = units_of(arguments.get("unit"), max(map(len, arch.phases)))
     units = [{key: float(x) if isinstance(x, int) else x for key, x in each.items()} for each in units]

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from scipy import stats
 from speed import RIVALS, by_trunk, in_order, model_of
 
 from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones.mpfb import units_of
 from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.engine.trunk import describe
 from fvnet_mm.errors import UserError
@@ -45,6 +47,8 @@ RUNS = (
 SPEEDS = "cpu_batch1"
 """The benchmark record in which all of them took turns."""
 IMAGE = (224, 224)
+PHASES = 2
+"""Of a block of FVNet, of which its units are spelt out."""
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
 
@@ -83,14 +87,30 @@ def changes(name: str, arguments: Mapping[str, object]) -> str:
     """Those arguments of a trunk that are not as in its description, as JSON."""
     usual = dict(described(name).backbone)
     if usual["type"] == "FVNet":
-        usual |= asdict(FVNet.get_arch(usual["arch"]))
+        usual = spelt_out(usual)
     return as_text(
         {
             key: value
             for key, value in arguments.items()
-            if key not in NOT_VARIED and key != "type" and as_text(value) != as_text(usual.get(key))
+            if key not in NOT_VARIED and key != "type" and as_text(meant(key, value)) != as_text(usual.get(key))
         }
     )
+
+
+def spelt_out(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of an FVNet, and what it takes where they say nothing."""
+    defaults = {name: parameter.default for name, parameter in signature(FVNet).parameters.items()}
+    arch = asdict(FVNet.get_arch(arguments["arch"]))
+    return {key: meant(key, value) for key, value in {**defaults, **arch, **arguments}.items()}
+
+
+def meant(key: str, value: object) -> object:
+    """One value for all ways to write a trunk's argument."""
+    if key == "unit":
+        return units_of(value, PHASES)
+    if key in ("tau", "expansions"):
+        return [float(number) for number in value]
+    return value
 
 
 def as_text(value: object) -> str:

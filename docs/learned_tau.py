@@ -31,7 +31,7 @@ def moved(work_dir: Path) -> dict[str, object]:
         ln(tau at the end / tau at the start), over blocks, phases and channels.
 
     Raises:
-        UserError: The record or the checkpoint cannot be read, or is of another trunk.
+        UserError: The record or the checkpoint cannot be read, or is of another trunk or one without FTFUs.
     """
     record = read_record(work_dir / RECORD)
     checkpoint, _ = newest_checkpoint(work_dir)
@@ -41,10 +41,10 @@ def moved(work_dir: Path) -> dict[str, object]:
     begun, trained = FVNet(**arguments), load_trunk(checkpoint, **arguments)
     stages = []
     for start, end in zip(begun.stages, trained.stages, strict=True):
-        before, after = (
-            torch.cat([unit.log_tau.detach() for unit in stage.modules() if isinstance(unit, FTFU)])
-            for stage in (start, end)
-        )
+        units = [[unit.log_tau.detach() for unit in of.modules() if isinstance(unit, FTFU)] for of in (start, end)]
+        if not units[0]:
+            raise UserError(f"the FVNet of {work_dir} has a stage without time constants; name runs that have FTFUs.")
+        before, after = map(torch.cat, units)
         change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
     return dict(arguments=arguments, seed=record.seed, stages=stages)

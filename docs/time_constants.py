@@ -23,7 +23,7 @@ from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.state_dicts import under_prefix, weights_in
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.report.sheet import open_picture
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -57,9 +57,14 @@ def time_constants(trunk: FVNet, image: Tensor) -> list[Tensor]:
 
     Returns:
         Geometric mean over the channels of all phases, coarse phases upsampled: (ceil(H / s), ceil(W / s)) per stage.
+
+    Raises:
+        UserError: A stage has no FTFU.
     """
     units = {unit: i for i, stage in enumerate(trunk.stages) for unit in stage.blocks[-1].modules()}
     units = {unit: i for unit, i in units.items() if isinstance(unit, FTFU)}
+    if set(units.values()) != set(range(len(trunk.stages))):
+        raise UserError("this FVNet has a stage without FTFUs and so without time constants; take another.")
     seen: dict[int, list[Tensor]] = {}
 
     def look(unit: FTFU, inputs: tuple[Tensor]) -> None:
@@ -103,7 +108,7 @@ def draw(trunk: FVNet, pictures: list[Image.Image], out: Path) -> None:
     ticks = np.geomspace(norm.vmin, norm.vmax, 5)
     bar = figure.colorbar(drawn, ax=axes, label="effective time constant (steps)", ticks=ticks, format="%.2f")
     bar.ax.minorticks_off()
-    with replacing(out) as temporary:
+    with written_or_said(str(out)), replacing(out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     pyplot.close(figure)
 

@@ -52,7 +52,7 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
         default=[],
         help="override settings of the config, e.g. optim_wrapper.optimizer.lr=2e-4 model.neck.num_outs=4",
     )
-    parser.add_argument("--seed", type=_seed, help="seed of every random generator (default: the config's)")
+    parser.add_argument("--seed", type=seed, help="seed of every random generator (default: the config's)")
     parser.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
@@ -88,11 +88,18 @@ _TRAINING_ONLY = (
 )
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {2**32 - 1}, not {text}")
-    return value
+def seed(text: str) -> int:
+    """The type of an argument that is a seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {2**32 - 1}, not {text!r}")
+    return int(text)
+
+
+def count(text: str, least: int = 1) -> int:
+    """The type of an argument that is a number of things."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed, not {text!r}")
+    return int(text)
 
 
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:

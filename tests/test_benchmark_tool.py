@@ -89,7 +89,7 @@ def test_benchmark_is_not_written_over(run: Callable[..., int], tmp_path: Path, 
     ("flag", "word", "sentence"),
     [
         *(("--sizes", word, "HEIGHTxWIDTH") for word in ("31", "224x", "axb", "1x2x3", "-5")),
-        *(("--batch", word, "whole number from 1") for word in ("0", "-1", "two")),
+        *(("--batch", word, "whole number of at least 1") for word in ("0", "-1", "two")),
         *(("--turn-seconds", word, "number of seconds") for word in ("-1", "nan", "")),
     ],
 )

@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool, show_progress
+from fvnet_mm.cli import count, run_tool, show_progress
 from fvnet_mm.errors import UserError
 
 
@@ -67,9 +67,9 @@ def benchmark_parser() -> argparse.ArgumentParser:
     how.add_argument("--channels-last", action="store_true", help="memory format of weights and images")
     how.add_argument("--compile", action="store_true", help="run the parts of each model through torch.compile")
     how.add_argument("--fuse", action="store_true", help="re-parameterise trunks and fold their batch norms")
-    how.add_argument("--threads", type=_count, metavar="N", help="of torch (default: torch's own choice)")
+    how.add_argument("--threads", type=count, metavar="N", help="of torch (default: torch's own choice)")
     how.add_argument("--isolate", action="store_true", help="a process for each model")
-    how.add_argument("--rounds", type=_count, default=20, metavar="N", help="turns of each model (default: 20)")
+    how.add_argument("--rounds", type=count, default=20, metavar="N", help="turns of each model (default: 20)")
     how.add_argument(
         "--turn-seconds", type=_seconds, default=0.25, metavar="S", help="least length of a turn (default: 0.25)"
     )
@@ -84,13 +84,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _batch(text: str) -> int:
-    return 0 if text == "max" else _count(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a whole number from 1, not {text!r}")
-    return int(text)
+    return 0 if text == "max" else count(text)
 
 
 def _seconds(text: str) -> float:

@@ -8,15 +8,15 @@ import argparse
 import time
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool
+from fvnet_mm.cli import count, run_tool, seed
 
 
 def make_shapes_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="folder of the set; a set that was interrupted is gone on with")
-    parser.add_argument("--size", type=_count, default=20_000, metavar="N", help="training images (default 20000)")
+    parser.add_argument("--size", type=count, default=20_000, metavar="N", help="training images (default 20000)")
     parser.add_argument(
-        "--val-size", type=_count, default=2_000, metavar="N", help="validation images, and test images (default 2000)"
+        "--val-size", type=count, default=2_000, metavar="N", help="validation images, and test images (default 2000)"
     )
     parser.add_argument(
         "--image-size",
@@ -26,16 +26,9 @@ def make_shapes_parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="width and height, a multiple of 32; below 320 (the default) the same images are scaled down",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the benchmark's is 0")
-    parser.add_argument("--workers", type=_count, metavar="N", help="processes (default: one a CPU core)")
+    parser.add_argument("--seed", type=seed, default=0, help="the benchmark's is 0")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes (default: one a CPU core)")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
-    return value
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -56,8 +49,8 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.workers,
             lambda done, _: bar.update(task, completed=done),
         )
-    for split, count in found["images"].items():
-        print(f"{split:5}  {count:6,} images, fingerprint {found['fingerprints'][split][:12]}")
+    for split, number in found["images"].items():
+        print(f"{split:5}  {number:6,} images, fingerprint {found['fingerprints'][split][:12]}")
     print(f"{arguments.root} is there after {time.monotonic() - started:.0f} s")
 
 

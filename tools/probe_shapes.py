@@ -10,16 +10,16 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool
+from fvnet_mm.cli import count, run_tool, seed
 
 
-def probe_parser() -> argparse.ArgumentParser:
+def probe_shapes_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="folder that tools/make_shapes.py has made")
     parser.add_argument("--model", choices=["linear", "tiny", "resnet18"], default="tiny")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=count, default=20)
     parser.add_argument("--object-only", action="store_true", help="show the object alone, its surroundings grey")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop then; the same command goes on")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the result")
     return parser
@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     from fvnet_mm.bench.crop_probe import Probe, cut_out
+    from fvnet_mm.data.benchmark.classes import size_class
     from fvnet_mm.data.coco_layout import find_coco
     from fvnet_mm.data.fingerprint import fingerprint
     from fvnet_mm.files import replacing
@@ -39,8 +40,11 @@ def main(arguments: argparse.Namespace) -> None:
     train, val = cut_out(folder.train), cut_out(folder.val)
     if arguments.object_only:
         train, val = train.without_surroundings(), val.without_surroundings()
-    state = arguments.out.with_suffix(".pth")
-    probe = Probe(arguments.model, len(folder.classes), arguments.epochs, arguments.seed, state)
+    crops = "object" if arguments.object_only else "window"
+    prints = {"train": fingerprint(folder.train), "val": fingerprint(folder.val)}
+    state = arguments.out.with_name(f"{arguments.out.name}.state")
+    classes, data = len(folder.classes), f"{crops}s of {prints['train']}"
+    probe = Probe(arguments.model, classes, arguments.epochs, arguments.seed, state, data)
     while probe.epoch < arguments.epochs:
         loss = probe.train_epoch(train)
         seconds = time.monotonic() - started
@@ -49,31 +53,32 @@ def main(arguments: argparse.Namespace) -> None:
             print("stopped; the same command goes on")
             return
     predicted = probe.predict(val)
-    count = len(folder.classes)
-    confusion = torch.bincount(val.labels * count + predicted, minlength=count * count).view(count, count)
+    confusion = torch.bincount(val.labels * classes + predicted, minlength=classes**2).view(classes, classes)
     right = (predicted == val.labels).float()
-    sizes = (val.areas >= 32**2).long() + (val.areas > 96**2)
+    sizes = torch.tensor([size_class(area) for area in val.areas.tolist()])
     result = {
         "model": arguments.model,
         "parameters": sum(parameter.numel() for parameter in probe.model.parameters()),
-        "crops": "object" if arguments.object_only else "window",
+        "crops": crops,
         "epochs": arguments.epochs,
         "seed": arguments.seed,
         "train": {"images": folder.train.image_count, "objects": len(train.labels)},
         "val": {"images": folder.val.image_count, "objects": len(val.labels)},
-        "fingerprints": {"train": fingerprint(folder.train), "val": fingerprint(folder.val)},
+        "fingerprints": prints,
         "classes": list(folder.classes),
         "accuracy": 100 * right.mean().item(),
-        "accuracy_by_size": [100 * right[sizes == size].mean().item() for size in range(3)],
+        "accuracy_by_size": [
+            100 * right[sizes == size].mean().item() if (sizes == size).any() else None for size in range(3)
+        ],
         "confusion": confusion.tolist(),
         "torch": torch.__version__,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     with replacing(arguments.out) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    state.unlink()
+    state.unlink(missing_ok=True)
     print(f"accuracy {result['accuracy']:.1f} % of {len(val.labels)} objects, {arguments.out}")
 
 
 if __name__ == "__main__":
-    run_tool(main, probe_parser())
+    run_tool(main, probe_shapes_parser())

@@ -10,9 +10,10 @@ python tools/suite.py retry suites/demo.yaml --filter upernet
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
-from fvnet_mm.cli import run_tool
+from fvnet_mm.cli import count, run_tool
 from fvnet_mm.errors import UserError
 
 
@@ -26,9 +27,7 @@ def suite_parser() -> argparse.ArgumentParser:
     _add_suite(plan)
     _add_threads(plan)
     plan.add_argument("--no-timing", action="store_true", help="measure nothing; show what was measured before")
-    plan.add_argument(
-        "--steps", type=_count, metavar="N", help="timed steps of each (default: 20 on a GPU, 2 on a CPU)"
-    )
+    plan.add_argument("--steps", type=count, metavar="N", help="timed steps of each (default: 20 on a GPU, 2 on a CPU)")
     plan.add_argument("--commands", action="store_true", help="print the command line of each job, and nothing else")
     status = commands.add_parser("status", help="show the state of each job")
     _add_suite(status)
@@ -40,18 +39,20 @@ def suite_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=what)
         _add_suite(command)
         _add_threads(command)
-        command.add_argument("--jobs", type=_count, metavar="N", help="at once (default: as many as have a GPU, or 1)")
-        command.add_argument("--gpus", type=int, metavar="N", help="of each job (default: 1 where there are any)")
+        command.add_argument("--jobs", type=count, metavar="N", help="at once (default: as many as have a GPU, or 1)")
+        command.add_argument(
+            "--gpus", type=partial(count, least=0), metavar="N", help="of each job (default: 1 where there are any)"
+        )
         command.add_argument(
             "--jobs-per-gpu",
-            type=_count,
+            type=count,
             default=1,
             metavar="N",
             help="that share a GPU, or a group of them (default: 1)",
         )
         command.add_argument("--cluster", choices=["local", "slurm"], default="local", help="(default: local)")
         command.add_argument("--partition", help="of Slurm")
-        command.add_argument("--time", type=_count, default=1440, metavar="MINUTES", help="until Slurm requeues a job")
+        command.add_argument("--time", type=count, default=1440, metavar="MINUTES", help="until Slurm requeues a job")
         command.add_argument(
             "--sbatch", nargs="+", default=[], metavar="KEY=VALUE", help="further flags of sbatch, such as mem=32GB"
         )
@@ -65,13 +66,7 @@ def _add_suite(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=_count, metavar="N", help="of each process (default: cores / jobs)")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not {text!r}")
-    return int(text)
+    parser.add_argument("--threads", type=count, metavar="N", help="of each process (default: cores / jobs)")
 
 
 def main(arguments: argparse.Namespace) -> None:

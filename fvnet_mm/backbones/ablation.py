@@ -75,8 +75,14 @@ class PooledFTFU(FTFU):
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
         offset = self.attractor(x) + mean * self.offset_by_mean.view(-1, 1, 1)
-        z = self.conductance(x) + mean * self.conductance_by_mean.view(-1, 1, 1)
-        return fluid_step(x, offset, z, self.leak, self.dt)
+        return fluid_step(x, offset, self._seen(x, mean), self.leak, self.dt)
+
+    def conductances(self, x: Tensor) -> Tensor:
+        z = self._seen(x, x.mean((2, 3), keepdim=True))
+        return F.softplus(z.to(torch.promote_types(z.dtype, torch.float32)))
+
+    def _seen(self, x: Tensor, mean: Tensor) -> Tensor:
+        return self.conductance(x) + mean * self.conductance_by_mean.view(-1, 1, 1)
 
 
 class FreeFTFU(FTFU):
@@ -196,6 +202,11 @@ class CfCUnit(FTFU):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(x, torch.sigmoid(self.dt * (self.leak + self.conductance(x))), self.attractor(x))
+
+    def effective_time_constant(self, x: Tensor) -> Tensor:
+        """Time in which the difference from the attractor shrinks by e, (N, C, H, W): the gate is that of a step."""
+        z = self.conductance(x)
+        return self.dt / F.softplus(self.dt * (self.leak + z.to(torch.promote_types(z.dtype, torch.float32))))
 
 
 class EulerUnit(FTFU):

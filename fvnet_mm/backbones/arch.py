@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -44,19 +45,27 @@ class FVNetArch:
                 raise ValueError(
                     f"arch['{field.name}'] must have one entry for each of the {len(STRIDES)} stages, but is {value}."
                 )
-        if min(self.channels) < 2 or min(self.depths) < 1 or min(self.expansions) <= 0:
+        shapes = zip(self.channels, self.depths, strict=True)
+        if not all(is_whole(channels, 2) and is_whole(depth, 1) for channels, depth in shapes):
             raise ValueError(
-                "arch must have at least 2 channels, 1 block and a positive expansion in every stage, but has"
-                f" channels {self.channels}, depths {self.depths} and expansions {self.expansions}."
+                "arch must have whole numbers of channels, at least 2, and of blocks, at least 1, in every stage, but "
+                f"has channels {self.channels} and depths {self.depths}."
             )
+        for expansion, channels in zip(self.expansions, self.channels, strict=True):
+            if not is_number(expansion) or not 0 < expansion < math.inf or round(channels * expansion) < 1:
+                raise ValueError(
+                    "arch['expansions'] must be positive numbers that leave a hidden channel at least, but are "
+                    f"{self.expansions}."
+                )
         for stage, channels in zip(self.phases, self.channels, strict=True):
-            if not 0 < len(stage) <= channels:
+            if not isinstance(stage, tuple) or not 0 < len(stage) <= channels:
                 raise ValueError(
                     f"arch['phases'] must have 1 to {channels} phases in a stage of {channels} channels, "
-                    f"but has {len(stage)}."
+                    f"but one stage has {stage}."
                 )
             for phase in stage:
-                if len(phase) != 2 or min(phase) < 1 or phase[0] % 2 == 0 or phase[1] & (phase[1] - 1):
+                pair = isinstance(phase, tuple) and len(phase) == 2 and all(is_whole(number, 1) for number in phase)
+                if not pair or phase[0] % 2 == 0 or phase[1] & (phase[1] - 1):
                     raise ValueError(
                         "arch['phases'] holds (kernel_size, grid) pairs of an odd number and a power of two, but one"
                         f" is {phase}."
@@ -73,14 +82,24 @@ class FVNetArch:
 
 def checked_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     """``out_indices`` as a tuple, or a ValueError that says what is allowed."""
-    indices = tuple(out_indices)
-    valid = all(i in range(len(STRIDES)) for i in indices)
+    indices = tuple(out_indices) if isinstance(out_indices, Sequence) else (out_indices,)
+    valid = isinstance(out_indices, Sequence) and all(is_whole(i, 0) and i < len(STRIDES) for i in indices)
     if not indices or not valid or list(indices) != sorted(set(indices)):
         raise ValueError(
             f"out_indices must be stage numbers from 0 to {len(STRIDES) - 1} in ascending order, each once, "
-            f"but is {indices}."
+            f"but is {out_indices}."
         )
     return indices
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a value is a whole number, and at least so much."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, and not True or False."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def as_tuple(value: object) -> object:

@@ -14,7 +14,7 @@ def cell_means(x: Tensor, side: int) -> Tensor:
 
     Cells that the edge cuts off are averages of the pixels that they have.
     """
-    if not _divides(x, side):
+    if not _divides(x, side) or x.dtype.itemsize < 4:  # sums in half precision would overflow
         return F.avg_pool2d(x, side, ceil_mode=True, count_include_pad=False)
     # Sums of rows, then of columns: on a CPU several times as fast as pooling, which is not vectorised there.
     for dim in (-2, -1):

@@ -22,6 +22,9 @@ class ConvNorm(nn.Sequential):
         norm_cfg: An affine norm that :func:`mmcv.cnn.build_norm_layer` builds.
         norm_weight: Initial value of the norm's weight. On the last layer of a residual branch it is the
             branch's layer scale: it costs no pass over the feature map and folds into the convolution.
+
+    Raises:
+        ValueError: ``kernel_size`` is not odd, or the norm has no weight.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class ConvNorm(nn.Sequential):
         norm_cfg: dict,
         norm_weight: float = 1.0,
     ) -> None:
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"a kernel must have an odd side of at least 1, but one has {kernel_size}.")
         conv = nn.Conv2d(
             in_channels,
             out_channels,
@@ -47,6 +52,8 @@ class ConvNorm(nn.Sequential):
         # Every convolution is followed by a norm, so only the ratio of a gradient step to the weight matters.
         nn.init.trunc_normal_(conv.weight, std=(kernel_size**2 * in_channels / groups) ** -0.5)
         norm = build_norm_layer(norm_cfg, out_channels)[1]
+        if norm.weight is None:
+            raise ValueError(f"norm_cfg must be of a norm with a weight, but {norm_cfg} has none; try affine=True.")
         nn.init.constant_(norm.weight, norm_weight)
         super().__init__()
         self.conv = conv

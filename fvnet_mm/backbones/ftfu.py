@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arch import is_number
 from .conv_norm import ConvNorm, fuse_conv_norms
 from .fluid_step import fluid_step
 
@@ -72,7 +73,8 @@ class FTFU(nn.Module):
         f = softplus(conductance(x))      depthwise convolution
         y = closed_form_step(x, a, f, tau, dt)
 
-    The attractor is an offset from the state, so that the leak is the only thing that forgets.
+    The attractor is an offset from the state, so that the leak is the only thing that forgets. Without gradients the
+    step is written into the outputs of the convolutions: a forward hook on them has to copy what it wants to keep.
 
     Args:
         channels: Number of channels C.
@@ -102,7 +104,7 @@ class FTFU(nn.Module):
         norm_cfg: dict,
     ) -> None:
         super().__init__()
-        if not 0 < dt < math.inf:
+        if not is_number(dt) or not 0 < dt < math.inf:
             raise ValueError(f"dt must be a finite number above 0, but is {dt}.")
         self.channels = channels
         self.dt = dt
@@ -224,6 +226,7 @@ class FusedFTFU(nn.Module):
 
 def checked_tau(tau: Sequence[float]) -> tuple[float, float]:
     """Fastest and slowest of a ladder of time constants, or a ValueError that says what is allowed."""
-    if len(tau) != 2 or not 0 < tau[0] <= tau[1] < math.inf:
-        raise ValueError(f"tau must be two finite numbers above 0, the faster first, but is {tuple(tau)}.")
+    pair = isinstance(tau, Sequence) and len(tau) == 2 and all(map(is_number, tau))
+    if not pair or not 0 < tau[0] <= tau[1] < math.inf:
+        raise ValueError(f"tau must be two finite numbers above 0, the faster first, but is {tau}.")
     return tau[0], tau[1]

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices
+from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices, is_number, is_whole
 from .conv_norm import fuse_conv_norms
 from .mpfb import MPFB, Phase, UnitOptions
 from .stage import Downsample, Stage, Stem
@@ -113,13 +113,18 @@ class FVNet(BaseModule):
         )
         self.out_indices = checked_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
-        if not -1 <= frozen_stages <= num_stages:
+        if not is_whole(frozen_stages, -1) or frozen_stages > num_stages:
             raise ValueError(
                 f"frozen_stages must be from -1 (nothing) to {num_stages} (the stem and all {num_stages} "
                 f"stages that out_indices={self.out_indices} needs), but is {frozen_stages}."
             )
-        if not 0 <= drop_path_rate < 1:
+        if not is_number(drop_path_rate) or not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate must be at least 0 and less than 1, but is {drop_path_rate}.")
+        if not is_whole(in_channels, 1):
+            raise ValueError(f"in_channels must be a whole number of at least 1, but is {in_channels}.")
+        for name, flag in (("norm_eval", norm_eval), ("with_cp", with_cp)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be True or False, but is {flag!r}.")
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
@@ -245,8 +250,10 @@ class FVNet(BaseModule):
         """Compiles the blocks in place, with :func:`torch.compile` and its arguments.
 
         All blocks run one compiled function, so that those of a stage share a program where their settings are equal:
-        four are compiled, not as many as there are blocks. ``torch.compile(net)`` makes one program of all, which
-        takes several times as long and gains little: a block begins and ends with a map in memory.
+        four are compiled for training and four for evaluation, not as many as there are blocks; with
+        ``drop_path_rate`` one for every rate, where ``torch._dynamo.config.recompile_limit`` allows it.
+        ``torch.compile(net)`` makes one program of all, which takes several times as long and gains little: a block
+        begins and ends with a map in memory.
         """
         forward = torch.compile(MPFB.forward, *args, **kwargs)
         for stage in self.stages:

@@ -190,7 +190,7 @@ def units_of(unit: UnitOptions | Sequence[UnitOptions] | None, phases: int) -> l
     """
     if unit is None:
         unit = ["SiLUUnit"] * (phases - 1) + ["FTFU"]
-    units = [unit] * phases if isinstance(unit, (str, Mapping)) else unit
+    units = unit if isinstance(unit, (list, tuple)) else [unit] * phases
     if len(units) != phases:
         raise ValueError(f"unit must be one for all or one for each of {phases} phases, not {len(units)}.")
     for each in units:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 
+import torch
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from .conv_norm import ConvNorm
 from .mpfb import MPFB
+from .recompute import recomputed
 
 
 class Stem(nn.Sequential):
@@ -67,28 +66,5 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         for block in self.blocks:
-            if self.with_cp and x.requires_grad:
-                x = checkpoint(
-                    block,
-                    x,
-                    use_reentrant=False,
-                    context_fn=lambda b=block: (nullcontext(), keep_statistics(b)),
-                )
-            else:
-                x = block(x)
+            x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
         return x
-
-
-@contextmanager
-def keep_statistics(module: nn.Module) -> Iterator[None]:
-    """Lets a block be computed again without counting its batch twice in the running statistics."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, num_batches in before:
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(num_batches)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from .arch import MIN_SIZE, STRIDES
-from .stage import keep_statistics
+from .recompute import recomputed
 
 
 class StagedTrunk(BaseModule):
@@ -120,8 +118,3 @@ class StagedTrunk(BaseModule):
         for stage in self.stages()[: self.frozen_stages]:
             for block in stage:
                 block.eval().requires_grad_(False)
-
-
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """``block(x)``, keeping only ``x`` for the backward pass, which computes the block again."""
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), keep_statistics(block)))

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
+from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
 CROP_SIZE = 48
@@ -59,7 +60,11 @@ class Crops:
 
 
 def cut_out(split: CocoSplit) -> Crops:
-    """Cut every object of a split out of its image."""
+    """Cut every object of a split out of its image.
+
+    Raises:
+        UserError: An image cannot be read.
+    """
     document = CocoDocuments().read(split.annotation_file)
     numbers = {category["id"]: number for number, category in enumerate(document.categories)}
     by_image: dict[int, list] = {}
@@ -71,7 +76,10 @@ def cut_out(split: CocoSplit) -> Crops:
     labels, areas = np.empty(count, np.int64), np.empty(count, np.float32)
     row = 0
     for entry in document.images:
-        picture = cv2.cvtColor(cv2.imread(str(split.image_dir / entry["file_name"])), cv2.COLOR_BGR2RGB)
+        file = split.image_dir / entry["file_name"]
+        picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        if picture is None:
+            raise UserError(f"{file} is missing or cannot be decoded; make the set again.")
         for annotation in by_image.get(entry["id"], ()):
             left, top, width, height = annotation["bbox"]
             side = round(WINDOW * max(width, height))
@@ -137,19 +145,30 @@ class Probe:
         epochs: Of the whole schedule, a cosine after a warm-up of a tenth.
         seed: Of weights, order and flips.
         state: File of what has been trained so far; it is gone on with.
+        data: What tells the crops that it learns from others.
+
+    Raises:
+        UserError: The file is of a probe with other arguments.
     """
 
     batch_size = 64
 
-    def __init__(self, name: str, classes: int, epochs: int, seed: int, state: Path) -> None:
+    def __init__(self, name: str, classes: int, epochs: int, seed: int, state: Path, data: str = "") -> None:
         torch.manual_seed(seed)
         self.model = build_probe(name, classes)
         self.epochs, self.seed, self.state = epochs, seed, state
         rate = 2e-3 if name == "linear" else 1e-3
         self.optimizer = torch.optim.AdamW(self.model.parameters(), rate, weight_decay=0.05)
         self.epoch = 0
+        self._settings = dict(model=name, classes=classes, epochs=epochs, seed=seed, data=data)
         if state.is_file():
             saved = torch.load(state, weights_only=True)
+            others = [key for key, value in self._settings.items() if saved["settings"][key] != value]
+            if others:
+                raise UserError(
+                    f"{state} is what a probe with other settings ({', '.join(others)}) has learned so far; "
+                    "remove it, or write to another file."
+                )
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.epoch = saved["epoch"]
@@ -176,7 +195,7 @@ class Probe:
         self.epoch += 1
         with replacing(self.state) as temporary:
             saved = dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), epoch=self.epoch)
-            torch.save(saved, temporary)
+            torch.save({**saved, "settings": self._settings}, temporary)
         return float(np.mean(losses))
 
     @torch.no_grad()

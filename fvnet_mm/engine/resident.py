@@ -51,7 +51,8 @@ class ResidentDataset(Dataset):
             (segmentation only); None for none.
 
     Raises:
-        ValueError: The pipeline has another transform, images differ in size, or ``zoom`` is asked of boxes.
+        ValueError: The pipeline has another transform, images differ in size, ``zoom`` is asked of boxes, or it or
+            ``flip`` is out of its range.
     """
 
     def __init__(self, dataset: dict, flip: float = 0.0, zoom: tuple[float, float] | None = None) -> None:
@@ -61,6 +62,10 @@ class ResidentDataset(Dataset):
             raise ValueError(f"{', '.join(others)} cannot be in the pipeline of a data set that is decoded only once")
         if zoom is not None and "PackSegInputs" not in names:
             raise ValueError("zoom is for label maps; boxes are flipped only")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip is a share of the images, from 0 to 1, and not {flip}")
+        if zoom is not None and not (isinstance(zoom, (list, tuple)) and len(zoom) == 2 and 0 < zoom[0] <= zoom[1]):
+            raise ValueError(f"zoom is the least and the largest factor, both above 0, and not {zoom}")
         inner = DATASETS.build(dataset)
         self.metainfo = inner.metainfo
         self.flip, self.zoom = flip, zoom

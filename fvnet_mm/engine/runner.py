@@ -213,8 +213,15 @@ def build_model(config: ConfigDict) -> nn.Module:
             close = difflib.get_close_matches(missing, _registered_names(), n=3, cutoff=0.5)
             hint = f"the closest names are {', '.join(close)}" if close else "is its module in custom_imports?"
             raise UserError(f"the config names a model part {missing!r} that is not registered; {hint}.") from error
-    check_channels(model)
+        check_channels(model)
     return model
+
+
+_BROKEN = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError),
+    *(KeyError, RuntimeError, TypeError, ValueError),
+)
+"""What a wrong value breaks when a part of the config is built."""
 
 
 @contextmanager
@@ -226,7 +233,7 @@ def building(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, RuntimeError) as error:
+    except _BROKEN as error:
         print_log(traceback.format_exc(), "current")
         message = str(error.args[0]) if error.args else ""
         if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without

@@ -58,6 +58,25 @@ def test_cost_is_that_of_an_ftfu(name):
     assert count_macs(this, (1, 6, 8, 8)) == share * count_macs(ftfu, (1, 6, 8, 8))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [name for name, kind in UNITS.items() if issubclass(kind, FTFU) and name not in ("RepeatedFTFU", "EulerUnit")],
+)
+@torch.no_grad()
+def test_effective_time_constant_is_the_rate_of_approach(name, x):
+    net = unit(name)
+    for key, parameter in net.named_parameters():
+        if key.endswith("_by_mean"):
+            parameter.fill_(-2.0)
+    y, shrinks = net(x), torch.exp(-net.dt / net.effective_time_constant(x))
+    if name == "CfCUnit":  # its gate says how near it comes to the attractor
+        end = x + net.attractor(x)
+    else:
+        net.dt = 1e6
+        end = net(x)
+    torch.testing.assert_close(y - end, shrinks * (x - end), rtol=1e-3, atol=1e-4)
+
+
 @torch.no_grad()
 def test_simple_limit_is_the_closed_form_step(x):
     net = unit("SiLUUnit")

@@ -16,6 +16,12 @@ def test_means_and_their_gradient_are_those_of_pooling(size, side):
     torch.testing.assert_close(*(torch.autograd.grad(y, x, upstream)[0] for y in (actual, expected)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_means_in_half_precision_do_not_overflow(dtype):
+    x = torch.full((1, 1, 8, 8), 3e4).to(dtype)
+    torch.testing.assert_close(cell_means(x, 4), x[..., :2, :2])
+
+
 @pytest.mark.parametrize("side", [2, 4])
 @pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 3)])
 def test_every_pixel_moves_with_its_cell(size, side):

@@ -99,7 +99,7 @@ def test_channels_without_building():
     assert FVNet.get_arch({"channels": [16, 24, 32, 40], "depths": [1, 2, 2, 1]}) == FVNetArch(**SMALL)
 
 
-@pytest.mark.parametrize("levels", [(), (-1,), (4,), (0, 4), (1, 0), (1, 1), (0.5,), "0"])
+@pytest.mark.parametrize("levels", [(), (-1,), (4,), (0, 4), (1, 0), (1, 1), (0.5,), (0.0, 1.0), "0", 3])
 def test_bad_out_indices(levels):
     with pytest.raises(ValueError, match=r"^out_indices must be stage numbers from 0 to 3 in ascending order"):
         FVNet(SMALL, out_indices=levels)
@@ -119,9 +119,17 @@ def test_unknown_arch_lists_those_that_exist():
         ({"depths": (1, 1, 1)}, r"arch\['depths'\] must have one entry for each of the 4 stages"),
         ({"depths": 3}, r"arch\['depths'\] must have one entry for each of the 4 stages"),
         ({"deep_stem": "no"}, r"arch\['deep_stem'\] must be True or False, but is 'no'"),
-        ({"depths": (1, 1, 0, 1)}, "1 block"),
-        ({"channels": (1, 24, 32, 40)}, "at least 2 channels"),
-        ({"expansions": (0, 1, 1, 1)}, "positive expansion"),
+        ({"depths": (1, 1, 0, 1)}, "whole numbers of channels, at least 2, and of blocks, at least 1"),
+        ({"depths": (1, 1, 2.0, 1)}, "whole numbers of channels, at least 2, and of blocks, at least 1"),
+        ({"channels": (1, 24, 32, 40)}, "whole numbers of channels, at least 2, and of blocks, at least 1"),
+        ({"expansions": (0, 1, 1, 1)}, "positive numbers that leave a hidden channel"),
+        ({"expansions": (1, math.nan, 1, 1)}, "positive numbers that leave a hidden channel"),
+        ({"expansions": (1, 1, math.inf, 1)}, "positive numbers that leave a hidden channel"),
+        ({"expansions": (0.01, 1, 1, 1)}, "positive numbers that leave a hidden channel"),
+        ({"expansions": ("2", 1, 1, 1)}, "positive numbers that leave a hidden channel"),
+        ({"phases": ((3, 1),) * 4}, r"\(kernel_size, grid\) pairs"),
+        ({"phases": (3,) * 4}, "must have 1 to 16 phases"),
+        ({"phases": ((("3", 1),),) * 4}, r"\(kernel_size, grid\) pairs"),
         ({"phases": (((4, 1),),) * 4}, "of an odd number and a power of two"),
         ({"phases": (((3, 0),),) * 4}, "of an odd number and a power of two"),
         ({"phases": (((3, 6),),) * 4}, "of an odd number and a power of two"),
@@ -155,13 +163,32 @@ def test_arch_with_a_missing_key():
         FVNet({"channels": (16, 24, 32, 40)})
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(in_channels=0), "in_channels must be a whole number of at least 1, but is 0"),
+        (dict(with_cp="no"), "with_cp must be True or False, but is 'no'"),
+        (dict(norm_eval=1), "norm_eval must be True or False, but is 1"),
+        (dict(tau=4), "tau must be two finite numbers above 0, the faster first, but is 4"),
+        (dict(unit=5), "a unit is a name or a dict with its name under 'type', but one is 5"),
+        (dict(unit=dict(dt="1")), "dt must be a finite number above 0, but is 1"),
+        (dict(unit=dict(conductance_kernel_size=2)), "a kernel must have an odd side of at least 1, but one has 2"),
+        (dict(unit=dict(conductance_kernel_size=0)), "a kernel must have an odd side of at least 1, but one has 0"),
+        (dict(norm_cfg=dict(type="IN")), "norm_cfg must be of a norm with a weight"),
+    ],
+)
+def test_bad_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        FVNet(SMALL, **wrong)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, "0.1", True])
 def test_bad_drop_path_rate(rate):
     with pytest.raises(ValueError, match="drop_path_rate must be at least 0 and less than 1"):
         FVNet(SMALL, drop_path_rate=rate)
 
 
-@pytest.mark.parametrize(("levels", "frozen"), [((0, 1, 2, 3), -2), ((0, 1, 2, 3), 5), ((0, 1), 3)])
+@pytest.mark.parametrize(("levels", "frozen"), [((0, 1, 2, 3), -2), ((0, 1, 2, 3), 5), ((0, 1), 3), ((0, 1), "1")])
 def test_bad_frozen_stages(levels, frozen):
     with pytest.raises(ValueError, match=r"^frozen_stages must be from -1 \(nothing\) to "):
         FVNet(SMALL, out_indices=levels, frozen_stages=frozen)
@@ -246,14 +273,16 @@ def test_checkpointing_changes_nothing(frozen):
         torch.testing.assert_close(q, p, msg=name)
 
 
-def test_checkpointing_keeps_fewer_activations():
+@pytest.mark.parametrize("frozen", [-1, 0])
+def test_checkpointing_keeps_fewer_activations(frozen):
     def saved(net: FVNet) -> int:
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
             net(image())
         return sum(sizes)
 
-    assert saved(FVNet(SMALL, with_cp=True)) < 0.7 * saved(FVNet(SMALL))
+    first = dict(arch=SMALL, out_indices=(0,), frozen_stages=frozen)
+    assert saved(FVNet(**first, with_cp=True)) < 0.7 * saved(FVNet(**first))
 
 
 @pytest.mark.parametrize("arch", [SMALL, "t", "s"])

@@ -1,3 +1,6 @@
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +11,39 @@ from fvnet_mm.bench.crop_probe import CROP_SIZE, GREY, MODELS, Crops, Probe, bui
 from fvnet_mm.data.benchmark.dataset import write_shapes
 from fvnet_mm.data.benchmark.scene import draw_scene
 from fvnet_mm.data.coco_layout import find_coco
+from fvnet_mm.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Crops:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("probe") / "shapes"
     write_shapes(root, {"train": 2, "val": 1, "test": 1}, workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def crops(root: Path) -> Crops:
     return cut_out(find_coco(root).train)
+
+
+def test_the_tool_writes_a_record_and_refuses_in_sentences(
+    root: Path, tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "linear.json"
+    words = [root, "--model", "linear", "--out", out]
+    assert run("probe_shapes", *words, "--epochs", 2, "--stop-after", 0) == 0
+    assert not out.exists()
+    assert run("probe_shapes", *words, "--epochs", 2, "--object-only") == 2
+    assert "a probe with other settings (data)" in capsys.readouterr().err
+    assert run("probe_shapes", *words, "--epochs", 2) == 0
+    record = json.loads(out.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    assert (record["crops"], record["epochs"], len(record["accuracy_by_size"])) == ("window", 2, 3)
+    assert list(tmp_path.iterdir()) == [out]
+    assert run("probe_shapes", *words, "--epochs", 0) == 2
+    broken = shutil.copytree(root, tmp_path / "broken")
+    (broken / "images" / "training" / "train_000001.jpg").write_bytes(b"")
+    assert run("probe_shapes", broken, "--model", "linear", "--out", tmp_path / "other.json") == 2
+    assert "train_000001.jpg is missing or cannot be decoded" in capsys.readouterr().err
 
 
 def test_crops_show_the_objects(crops: Crops):
@@ -59,6 +88,12 @@ def test_a_probe_learns_and_goes_on_where_it_was(tmp_path: Path):
     halves = Probe("linear", 2, 6, 0, tmp_path / "halves.pth")
     for _ in range(3):
         halves.train_epoch(data)
+    for others in (dict(name="tiny"), dict(epochs=5), dict(seed=1), dict(data="objects of abc")):
+        arguments = dict(name="linear", classes=2, epochs=6, seed=0, state=tmp_path / "halves.pth") | others
+        with pytest.raises(
+            UserError, match=r"halves.pth is what a probe with other settings \((model|epochs|seed|data)\)"
+        ):
+            Probe(**arguments)
     halves = Probe("linear", 2, 6, 0, tmp_path / "halves.pth")
     assert halves.epoch == 3
     for _ in range(3):

@@ -198,6 +198,68 @@ def test_whole_set_is_kept_and_others_are_refused(root: Path, tmp_path: Path):
     assert files(root) == before
 
 
+class Killed(BaseException):
+    """What takes the place of SIGKILL."""
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
+
+def test_nothing_is_missing_after_a_smaller_set_was_begun_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dataset, "CHUNK", 1)
+
+    def write(size: int) -> None:
+        write_shapes(tmp_path / "set", {"train": size, "val": 1, "test": 1}, image_size=64, workers=1)
+
+    join = dataset._join
+    for size, at in ((3, "train"), (1, "val")):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                dataset,
+                "_join",
+                lambda root, split, chunks, at=at: (kill if split == at else join)(root, split, chunks),
+            )
+            with pytest.raises(Killed):
+                write(size)
+    write(3)
+    train = find_coco(tmp_path / "set").train
+    assert len(list(train.image_dir.iterdir())) == train.image_count == 3
+
+
+def test_killed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    arguments = dict(sizes={"train": 2, "val": 1, "test": 1}, image_size=64, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rmdir", kill)
+        (tmp_path / "set").mkdir()
+        with pytest.raises(Killed):
+            write_shapes(tmp_path / "set", **arguments)
+    monkeypatch.setattr(dataset, "_make", kill)
+    write_shapes(tmp_path / "set", **arguments)
+    assert find_coco(tmp_path / "set").train.image_count == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"set"}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "3"])
+def test_a_folder_of_something_else(content: str, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "benchmark.json").write_text(content)
+    with pytest.raises(UserError, match="is no shapes benchmark"):
+        write_shapes(tmp_path / "set", COUNTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_what_cannot_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_shapes(tmp_path / "file" / "set", COUNTS)
+    with pytest.raises(UserError, match="at most 500,000 images in train"):
+        write_shapes(tmp_path / "set", {**COUNTS, "train": 500_001})
+    with pytest.raises(ValueError, match="seed of at least 0"):
+        write_shapes(tmp_path / "set", COUNTS, seed=-1)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_killed_tool_goes_on(tmp_path: Path):
     """Killed without warning once some images are there: they are kept, whatever size is asked for then."""
 

@@ -95,6 +95,15 @@ def test_a_changed_trunk_is_another(comparison, tmp_path):
     assert [str(trunk) for trunk in scores] == names
 
 
+@pytest.mark.parametrize(
+    "same",
+    [dict(unit=["SiLUUnit", "FTFU"]), dict(tau=[1, 16]), dict(expansions=[2, 2, 3, 3]), dict(drop_path_rate=0.0)],
+)
+def test_an_argument_spelt_out_changes_nothing(comparison, same):
+    assert comparison.changes("fvnet_t", {"arch": "t", **same}) == "{}"
+    assert comparison.changes("fvnet_t", {"arch": "t", "unit": "FTFU", **same}) != "{}" or "unit" in same
+
+
 def test_what_cannot_be_compared_is_refused(comparison, tmp_path):
     first = record(tmp_path / "a", "fvnet_t", 0, 30.0, arch="t")
     with pytest.raises(UserError, match="a second run with seed 0"):

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
 from fvnet_mm.backbones import FVNet
+from fvnet_mm.errors import UserError
 
 
 def test_draws_the_trunk_of_any_model(script, tmp_path):
@@ -24,6 +26,8 @@ def test_maps_lie_between_the_time_constants_and_follow_the_stages(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs")
     from time_constants import time_constants
 
+    with pytest.raises(UserError, match="without FTFUs"):
+        time_constants(FVNet("t", unit="SiLUUnit"), torch.randn(1, 3, 64, 96))
     trunk = FVNet("t", tau=(2.0, 2.0)).eval()
     maps = time_constants(trunk, torch.randn(1, 3, 64, 96))
     assert [tuple(m.shape) for m in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]

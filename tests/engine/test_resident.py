@@ -136,6 +136,12 @@ def test_mistakes_are_named(root: Path):
     inner = cfg.train_dataloader.dataset.dataset
     with pytest.raises(ValueError, match="zoom is for label maps"):
         ResidentDataset(inner, zoom=(0.5, 2.0))
+    with pytest.raises(ValueError, match="flip is a share of the images, from 0 to 1, and not 2"):
+        ResidentDataset(inner, flip=2)
+    labelled = dict(inner, pipeline=[dict(type="PackSegInputs")])
+    for zoom in ((-1.0, 2.0), (0.0, 1.0), (2.0, 0.5), (1.0,), 2.0):
+        with pytest.raises(ValueError, match="zoom is the least and the largest factor"):
+            ResidentDataset(labelled, zoom=zoom)
     inner.pipeline.insert(2, dict(type="RandomFlip", prob=0.5))
     with pytest.raises(ValueError, match="RandomFlip cannot be in the pipeline"):
         ResidentDataset(inner)

@@ -32,7 +32,7 @@ from fvnet_mm.data.benchmark.classes import IMAGE_SIZE, SEMANTIC_CLASSES, THINGS
 from fvnet_mm.data.benchmark.scene import draw_scene, shrink
 from fvnet_mm.data.kinds import Array
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 
 SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 """Images of each split of the whole benchmark."""
@@ -48,6 +48,7 @@ CHUNK = 25
 JPEG_QUALITY = 95
 
 _FIRST_IDS = {"train": 1, "val": 500_001, "test": 600_001}  # as in COCO, no image's id is in two splits
+_LIMITS = {"train": 500_000, "val": 100_000, "test": 100_000}
 _ANNOTATIONS_PER_IMAGE = 100  # room in the annotations' ids, which are therefore the image's own affair
 
 
@@ -88,27 +89,57 @@ def write_shapes(
 
     Raises:
         ValueError: a number is out of its range.
-        UserError: ``root`` holds something else, or another process is writing it.
+        UserError: ``root`` holds something else or cannot be written, another process is writing it, or a split is
+            larger than its ids allow.
     """
-    if not 64 <= image_size <= IMAGE_SIZE or min(sizes.values()) < 1 or sizes.keys() != SIZES.keys():
-        raise ValueError(f"{dict(sizes)} images of {image_size} pixels: {', '.join(SIZES)}, 64 to {IMAGE_SIZE} pixels")
+    if not 64 <= image_size <= IMAGE_SIZE or min(sizes.values()) < 1 or sizes.keys() != SIZES.keys() or seed < 0:
+        raise ValueError(
+            f"{dict(sizes)} images of {image_size} pixels, seed {seed}: {', '.join(SIZES)}, 64 to {IMAGE_SIZE} pixels, "
+            "and a seed of at least 0"
+        )
+    for split, limit in _LIMITS.items():
+        if sizes[split] > limit:
+            raise UserError(f"the shapes benchmark has at most {limit:,} images in {split}, not {sizes[split]:,}.")
     root = Path(root).absolute()
     settings = {"name": "shapes", "version": VERSION, "seed": seed, "images": dict(sizes), "image_size": image_size}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    try:
-        with filelock.FileLock(f"{unfinished}.lock", timeout=0):
-            there = _read_whole(root, settings)
-            if there is None:
-                _make(unfinished, settings, workers, progress)
-                if root.is_dir():
-                    root.rmdir()  # an empty one
-                unfinished.replace(root)
-                there = json.loads((root / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except filelock.Timeout as error:
-        raise UserError(f"another process is writing {root}; wait for it, or name another folder.") from error
-    Path(f"{unfinished}.lock").unlink(missing_ok=True)
-    return there
+    with written_or_said(str(root)):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = root.with_name(f".{root.name}.unfinished")
+        lock = Path(f"{unfinished}.lock")
+        try:
+            with filelock.FileLock(lock, timeout=0):
+                try:
+                    return _read_whole(root, settings) or _write(root, unfinished, settings, workers, progress)
+                finally:
+                    lock.unlink(missing_ok=True)
+        except filelock.Timeout as error:
+            raise UserError(f"another process is writing {root}; wait for it, or name another folder.") from error
+
+
+def _write(
+    root: Path,
+    unfinished: Path,
+    settings: Mapping[str, object],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, object]:
+    """Makes the set in the unfinished folder, gives it its name, and returns what it says of itself."""
+    said = unfinished / SETTINGS_FILE
+    if said.is_file() and not _holds(json.loads(said.read_text(encoding="utf-8")), settings):
+        said.unlink()
+    if not said.is_file():
+        _make(unfinished, settings, workers, progress)
+    # Else it was killed between its last file and its name.
+    shutil.rmtree(unfinished / "parts", ignore_errors=True)
+    (unfinished / "settings.json").unlink(missing_ok=True)
+    if root.is_dir():
+        root.rmdir()  # an empty one
+    unfinished.replace(root)
+    return json.loads((root / SETTINGS_FILE).read_text(encoding="utf-8"))
+
+
+def _holds(found: Mapping[str, object], settings: Mapping[str, object]) -> bool:
+    return all(found.get(key) == value for key, value in settings.items())
 
 
 def _read_whole(root: Path, settings: Mapping[str, object]) -> dict[str, object] | None:
@@ -117,8 +148,10 @@ def _read_whole(root: Path, settings: Mapping[str, object]) -> dict[str, object]
         return None
     try:
         found = json.loads((root / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{root} exists and is no shapes benchmark; name another folder, or empty this one.") from error
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{root} exists and is no shapes benchmark; name another folder, or empty this one.")
     differing = [
         f"{key} {found.get(key)} instead of {value}" for key, value in settings.items() if found.get(key) != value
     ]
@@ -133,7 +166,7 @@ def _read_whole(root: Path, settings: Mapping[str, object]) -> dict[str, object]
 def _make(
     folder: Path, settings: Mapping[str, object], workers: int | None, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Fill a folder with all that is not in it yet."""
+    """Fill a folder with all that is not in it yet; last with the file that says that all is."""
     parts = folder / "parts"
     state = folder / "settings.json"
     drawn = {key: value for key, value in settings.items() if key != "images"}  # images that are there fit any number
@@ -166,13 +199,15 @@ def _make(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    wanted = {chunk.part for chunk in chunks}
+    for part in parts.iterdir():  # or a larger set would later take them for its images, which are removed next
+        if part.name not in wanted:
+            part.unlink()
     prints = {split: _join(folder, split, [chunk for chunk in chunks if chunk.split == split]) for split in SIZES}
     names = "".join(f"{name}\n" for name in SEMANTIC_CLASSES)
     (folder / CLASSES_FILE).write_text(names, encoding="utf-8")
     with replacing(folder / SETTINGS_FILE) as temporary:
         temporary.write_text(json.dumps({**settings, "fingerprints": prints}, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(parts)
-    state.unlink()
 
 
 def _start_worker() -> None:

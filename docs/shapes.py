@@ -2,7 +2,8 @@
 
 python docs/shapes.py sheet                      writes docs/images/shapes.jpg
 python docs/shapes.py statistics data/shapes     prints sizes and classes of a set's objects
-python docs/shapes.py scores                     prints the table of the records in results/shapes
+python docs/shapes.py scores                     puts the table of the records in results/shapes into docs/shapes.md
+python docs/shapes.py scores --check             exits with 1 where it is not there
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from marked import update
 
 from fvnet_mm.data.benchmark.classes import SEMANTIC_CLASSES, SIZE_SHARES, THINGS, size_class
 from fvnet_mm.data.benchmark.scene import Scene, draw_scene
@@ -23,6 +25,7 @@ from fvnet_mm.files import replacing
 ROOT = Path(__file__).resolve().parents[1]
 SHEET = ROOT / "docs" / "images" / "shapes.jpg"
 RECORDS = ROOT / "results" / "shapes"
+PAGE = ROOT / "docs" / "shapes.md"
 SCENES = (3, 8, 10)
 CLOSE_UP = 150
 """Side in pixels of the examples of classes."""
@@ -139,13 +142,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["sheet", "statistics", "scores"])
     parser.add_argument("root", type=Path, nargs="?", default=ROOT / "data" / "shapes", help="set to be counted")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the page's scores are not the records'")
     arguments = parser.parse_args()
-    if arguments.what == "sheet":
+    if arguments.what == "scores":
+        update(PAGE, "scores", scores(), "python docs/shapes.py scores", check=arguments.check)
+    elif arguments.what == "sheet":
         with replacing(SHEET) as temporary:
             cv2.imwrite(str(temporary), sheet()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
         print(SHEET)
     else:
-        print(statistics(arguments.root) if arguments.what == "statistics" else scores())
+        print(statistics(arguments.root))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _ROUNDING = ("fused", "foreach")
 _DEFAULT_DECAY = {"AdamW": 0.01}
 """Weight decay of torch's optimizers where a config states none; that of all others is 0."""
 
+_PLAIN_SAMPLERS = ("DefaultSampler", "InfiniteSampler")
+
 TEST_FIELDS = ("framework", "data", "model", "test_pipeline", "test_mode")
 """Fields of the protocol that a test decides; all others are the training's."""
 
@@ -82,11 +84,17 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         length=epochs if iterations is None else iterations // accumulation,
         length_unit="epoch" if iterations is None else "step",
         schedule=_schedule(cfg.get("param_scheduler"), accumulation),
-        train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]),
+        train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]) + _sampling(cfg["train_dataloader"]),
         precision=_precision(wrapper),
         gradient_clip=clip.get("max_norm"),
         averaged=any("EMA" in name_of(hook) for hook in cfg.get("custom_hooks") or ()),
     )
+
+
+def _sampling(loader: Settings) -> str:
+    """How images are drawn, where it is not each as often as any other."""
+    sampler = loader.get("sampler") or {}
+    return "" if name_of(sampler) in ("", *_PLAIN_SAMPLERS) else f", {in_words(sampler)}"
 
 
 def fields_of_test(cfg: Settings, loader: str) -> dict[str, object]:
@@ -117,6 +125,8 @@ def pipeline_in_words(dataset: Settings) -> str:
         return ", ".join([pipeline_in_words(inner), wrapper, *steps])
     if dataset.get("filter_cfg"):
         steps.insert(0, f"filter{in_words(dataset['filter_cfg'])}")
+    if dataset.get("indices") is not None:
+        steps.insert(0, f"indices={in_words(dataset['indices'])}")
     return ", ".join(steps)
 
 

@@ -71,6 +71,9 @@ def read_scalars(files: Path | Sequence[Path]) -> History:
             elif numbers.keys() - _COUNTERS:
                 metrics = {key: value for key, value in numbers.items() if key not in _COUNTERS}
                 step = int(numbers.get("step", len(history.evaluations)))
+                if numbers.get("step") == 0:  # a training from the start, before its first iteration
+                    last = 0
+                    _forget(history, 0)
                 _forget_evaluation(history, step)
                 history.evaluations.append(Evaluation(last, step, metrics))
     return history

@@ -69,6 +69,14 @@ def test_resumed_run_replaces_what_it_repeats(tmp_path: Path):
     ]
 
 
+def test_a_training_from_the_start_replaces_all(tmp_path: Path):
+    first = write(tmp_path / "1.json", [val(0, 0.0), train(10, 10), train(20, 20), val(1, 0.1)])
+    second = write(tmp_path / "2.json", [val(0, 0.01), train(10, -10), val(1, 0.2)])
+    history = read_scalars([first, second])
+    assert history.series("loss") == ([10], [-10])
+    assert [(item.step, item.metrics["coco/bbox_mAP"]) for item in history.evaluations] == [(0, 0.01), (1, 0.2)]
+
+
 def test_numbers_that_are_not_finite_and_text_are_left_out(tmp_path: Path):
     file = write(tmp_path / "a.json", [train(1, float("nan"), note="x"), train(2, float("inf")), train(3, 1.0)])
     assert read_scalars(file).series("loss") == ([3], [1.0])

@@ -35,12 +35,11 @@ def draw_benchmark(record: BenchmarkRecord, folder: Path) -> list[Path]:
         compared = [case for case in record.cases if len([e for e in record.of_case(case) if e.ratio]) > 1]
         if compared:
             written += save_figure(_ratios(record, compared), folder / "ratios")
-        if len({case.size for case in record.cases}) > 1:
-            sizes = _sweep(record, "image", lambda case: case.size[0] * case.size[1], _size, _batch)
-            written += save_figure(sizes, folder / "sizes")
-        if len({case.batch for case in record.cases}) > 1:
-            batches = _sweep(record, "images in a batch", lambda case: case.batch, lambda case: str(case.batch), _size)
-            written += save_figure(batches, folder / "batches")
+        sizes = _sweep(record, "image", lambda case: case.size[0] * case.size[1], _size, _batch)
+        batches = _sweep(record, "images in a batch", lambda case: case.batch, lambda case: str(case.batch), _size)
+        for name, figure in (("sizes", sizes), ("batches", batches)):
+            if figure is not None:
+                written += save_figure(figure, folder / name)
     return written
 
 
@@ -73,12 +72,14 @@ def _sweep(
     position: Callable[[Case], float],
     label_of: Callable[[Case], str],
     group_of: Callable[[Case], str],
-) -> Figure:
-    """Throughput over one quantity, a panel for each value of the others that has several of it."""
+) -> Figure | None:
+    """Throughput over one quantity, a panel for each value of the others that has several of it; None if none has."""
     groups: dict[str, list[Measurement]] = {}
     for entry in record.measurements:
         groups.setdefault(f"{TITLES[entry.case.what]}, {group_of(entry.case)}", []).append(entry)
     shown = {key: found for key, found in groups.items() if len({position(entry.case) for entry in found}) > 1}
+    if not shown:
+        return None
     figure, panels = _figure(record, 1, len(shown), 4.2 * len(shown) + 2, 4)
     styles = dict(zip((model.name for model in record.models), _STYLES * len(record.models), strict=False))
     for axes, (title, entries) in zip(panels, shown.items(), strict=True):

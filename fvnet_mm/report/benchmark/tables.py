@@ -28,23 +28,14 @@ TITLES = {
 
 def show_benchmark(record: BenchmarkRecord, console: Console | None = None) -> None:
     """Prints a record: tables on a terminal are ruled, in a file or pipe plain columns."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     conditions = record.conditions
     console.print(f"conditions {conditions.fingerprint}: {conditions.summary}", soft_wrap=True)
     bandwidth = f"{record.bandwidth / 1e9:.1f} GB/s when copying"
     console.print(f"memory {bandwidth}; ratios are to {record.baseline}, above 1 is faster\n", soft_wrap=True)
     _print_table(console, ("model", *_parts(record), "parameters (M)", "fused"), _size_rows(record))
     counts = [(model.name, *_count_cells(counted)) for model in record.models for counted in model.counted]
-    heads = (
-        "model",
-        "counted",
-        "MACs (G)",
-        "other counter",
-        "FTFU (M)",
-        "MB moved",
-        "not counted, share of values written",
-    )
-    _print_table(console, heads, counts)
+    _print_table(console, _COUNT_HEADS, counts)
     for case in record.cases:
         height, width = case.size
         kind = " training step" if conditions.training else ""

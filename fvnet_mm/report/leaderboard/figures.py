@@ -117,7 +117,7 @@ def _draw_chart(drawn: Chart, cost: Cost, table: Table) -> Figure:
     if min(everything) > 0 and max(everything) > _LOG_FROM * min(everything):
         axes.set_xscale("log")
     axes.margins(x=0.16, y=0.1)  # room for names
-    axes.set_title(table.title, loc="left", fontsize=9, color=INK, wrap=True)
+    axes.set_title(_literal(table.title), loc="left", fontsize=9, color=INK, wrap=True)
     condition = f" {drawn.condition}" if drawn.condition and cost is not LATENCY else ""
     axes.set_xlabel(f"{cost.label}{condition} ({cost.unit})")
     if drawn.condition and cost is LATENCY:
@@ -156,7 +156,7 @@ def _name_points(figure: Figure, axes: Axes, drawn: Chart) -> None:
     for point in named:
         for x, y, horizontal, vertical in offsets:
             text = axes.annotate(
-                point.row.label.replace("$", r"\$"),
+                _literal(point.row.label),
                 (point.cost, point.accuracy),
                 (x, y),
                 textcoords="offset points",
@@ -199,16 +199,21 @@ def _draw_classes(rows: Sequence[Row], title: str) -> Figure:
             [value for _, value in present],
             height,
             color=colour,
-            label=row.label.replace("$", r"\$"),
+            label=_literal(row.label),
         )
-    axes.set_yticks(range(len(shown)), [name.replace("$", r"\$") for name in shown], fontsize=7)
+    axes.set_yticks(range(len(shown)), [_literal(name) for name in shown], fontsize=7)
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
-    axes.set_title(title, loc="left", fontsize=9, color=INK, wrap=True)
+    axes.set_title(_literal(title), loc="left", fontsize=9, color=INK, wrap=True)
     axes.set_xlabel(f"{metric} (%)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     _lay_out(figure)
     return figure
+
+
+def _literal(text: str) -> str:
+    """Text in which nothing is taken for a formula."""
+    return text.replace("$", r"\$")
 
 
 def _gap(values: Sequence[float | None]) -> float:

@@ -196,7 +196,7 @@ def _label(label: str, mark: str) -> str:
     """A label, over several lines where one would push the table over the page's edge."""
     text = escape(label)
     if len(label) <= _LONGEST_LABEL:
-        return text + mark
+        return "{}" * text.startswith(("[", "*")) + text + mark  # or the line before takes it for its argument
     breakable = text.replace(r"\_", r"\_\allowbreak{}").replace("=", r"=\allowbreak{}")
     return rf"\parbox[t]{{36mm}}{{\raggedright\hangindent1em {breakable}{mark}\strut}}"
 

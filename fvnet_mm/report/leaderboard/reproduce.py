@@ -168,8 +168,8 @@ def judge(
         ground_truth: Annotation file or folder of label maps, where it is no longer where the records say.
 
     Raises:
-        UserError: The repetition is of another row, one of them has not finished or has no result, or there is one
-            run behind the row and predictions or ground truth are missing.
+        UserError: The repetition is of another row, one of them has not finished or has no result, or the runs
+            behind the row tell of no spread and predictions or ground truth are missing.
     """
     first = runs[0].record
     metric = metric or MAIN_METRICS[first.task]
@@ -180,7 +180,7 @@ def judge(
         raise UserError(f"{waiting.name} has not finished, so it says nothing of the whole training; resume it first.")
     values = [_value(run, metric) for run in runs]
     value = _value(again, metric)
-    if len(values) > 1:
+    if len(set(values)) > 1:  # else no spread is known
         return _by_seeds(values, value, metric)
     return _by_images(runs[0], again, metric, ground_truth)
 

@@ -41,7 +41,7 @@ def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], lis
 
 
 def row_id(record: RunRecord) -> str:
-    """Name of the row that a run belongs to: what its protocol, trunk and config are, whatever its seed."""
+    """Name of the row that a run belongs to: its protocol, trunk, config and initial weights, whatever its seed."""
     fields = [
         record.protocol.fingerprint,
         record.framework,
@@ -52,6 +52,7 @@ def row_id(record: RunRecord) -> str:
         trunk_parameters(record),  # else two versions of a trunk, built otherwise from the same arguments, were one
         record.config.name,
         record.origin == "imported",
+        *([[weights.part, weights.sha256] for weights in record.weights]),
         # Nothing says that checkpoints from elsewhere are seeds of one training.
         *([record.checkpoint_sha256] if record.origin == "test" and record.seed is None else []),
     ]
@@ -106,11 +107,16 @@ def tell_apart(rows: Sequence[Row], records: dict[str, RunRecord]) -> tuple[Row,
         records: A record behind each of them, by the row's id.
     """
     labels = Counter(row.label for row in rows)
-    return tuple(
+    named = [
         row.model_copy(update={"label": f"{row.label} ({_distinction(row, rows, records)})"})
         if labels[row.label] > 1
         else row
         for row in rows
+    ]
+    labels = Counter(row.label for row in named)  # of three, two may have what sets them apart from the third
+    return tuple(
+        row.model_copy(update={"label": f"{row.label} {_digest(row)}"}) if labels[row.label] > 1 else row
+        for row in named
     )
 
 
@@ -131,6 +137,10 @@ def _distinction(row: Row, rows: Sequence[Row], records: dict[str, RunRecord]) -
     parameters = trunk_parameters(mine)
     if parameters is not None and all(trunk_parameters(other) != parameters for other in others):
         return f"{parameters / 1e6:.2f} M"
+    return _digest(row)
+
+
+def _digest(row: Row) -> str:
     return row.id.rpartition("-")[2]
 
 

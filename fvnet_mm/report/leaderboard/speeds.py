@@ -84,7 +84,13 @@ def _is_of(model: Model, record: RunRecord) -> bool:
     named = model.name == record.config.name if model.whole else model.backbone.name == record.backbone.name
     counts = model.trained, trunk_parameters(record)
     same_version = None in counts or counts[0] == counts[1]
+    if model.whole and record.complexity is not None:  # a command line can make neck and heads others than the config's
+        same_version &= _around_trunk(model.parameters) == _around_trunk(record.complexity.parameters)
     return named and same_version and _trunk(model.backbone) == _trunk(record.backbone)
+
+
+def _around_trunk(parameters: Mapping[str, int]) -> dict[str, int]:
+    return {part: count for part, count in parameters.items() if part != "backbone"}
 
 
 def _trunk(backbone: Backbone) -> tuple[str | None, dict[str, object]]:

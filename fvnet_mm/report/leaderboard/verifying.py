@@ -45,7 +45,12 @@ class Verifier:
             if not place.exists():
                 complaints.append(f"its predictions {predictions.path} are missing; it can be tabulated, not compared.")
                 continue
-            reason = self._mismatch(predictions, place)
+            try:
+                reason = self._mismatch(predictions, place)
+            except OSError as error:
+                reason = f"cannot be read ({error.strerror})"
+            except ValueError:
+                reason = "name an image in a way that is no JSON"
             if reason is not None:
                 usable = False
                 complaints.append(f"its predictions {predictions.path} {reason}, so its numbers are left out.")

@@ -86,11 +86,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def holds_zero(self) -> bool:
-        """Whether no difference at all is among what the interval allows."""
-        return self.low <= 0 <= self.high
-
 
 def evaluate_once(model: Sequence[Evaluation], images: int) -> Values:
     """Evaluate the split as it is, every image once; of several runs the mean. Arrays have B = 1."""

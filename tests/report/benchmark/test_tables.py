@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable
 
+import pytest
 from rich.console import Console
 
 from fvnet_mm.records.benchmark import BenchmarkRecord, Clock, Ratio, Skipped
@@ -30,6 +31,12 @@ def test_table_of_every_case_and_its_conditions(benchmark: Make) -> None:
     assert text.count("1 (baseline)") == 4
     assert "memory (MB)" not in text  # nothing to say on a CPU
     assert "note:" not in text
+
+
+def test_brackets_are_no_markup(benchmark: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    note = "b fails: expected [batch, channels] but got [/aten]"
+    show_benchmark(benchmark({"a": 2.0}, batches=(1,)).model_copy(update=dict(notes=(note,))))
+    assert f"note: {note}" in capsys.readouterr().out
 
 
 def changed(record: BenchmarkRecord, **changes: object) -> BenchmarkRecord:

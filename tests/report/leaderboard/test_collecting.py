@@ -147,3 +147,17 @@ def test_nothing_to_tabulate_is_one_sentence(tmp_path):
         collect([tmp_path])
     with pytest.raises(UserError, match="is not a folder"):
         collect([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("content", [b'[{"image_id": 007, "bbox": [1, 2, 3, 4]}]', None])
+def test_predictions_that_cannot_be_read_are_named(write_run, tmp_path, content):
+    file = with_predictions(write_run, tmp_path, [1], [1]).with_name("predictions.bbox.json")
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    runs, problems = collect([tmp_path]).runs, collect([tmp_path]).problems
+    assert not runs
+    assert "predictions.bbox.json" in problems[0]
+    assert "so its numbers are left out" in problems[0]

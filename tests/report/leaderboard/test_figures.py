@@ -42,6 +42,10 @@ def test_files_of_a_table(table: Callable[..., Table], tmp_path: Path) -> None:
             assert ElementTree.parse(path).getroot().tag.endswith("}svg")
 
 
+def test_dollars_in_titles_make_no_formula(table: Callable[..., Table], tmp_path: Path) -> None:
+    assert draw_figures(board(table("RetinaNet on a$b_$c")), tmp_path)
+
+
 def test_bytes_are_the_same_again(table: Callable[..., Table], row: Callable[..., Row], tmp_path: Path) -> None:
     small = board(table(rows=(row(0, latency_ms=None), row(1, latency_ms=None, macs=(None, None)))))
     first = {path.name: path.read_bytes() for path in draw_figures(small, tmp_path / "a")}

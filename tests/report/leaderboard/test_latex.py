@@ -103,6 +103,14 @@ def test_all_lines_have_the_columns_of_the_table(records):
                 assert line.count("&") + 1 + sum(spans) == columns, line
 
 
+@pytest.mark.parametrize("name", ["\u6a21\u578b-T", "*net", "[net]"])
+def test_labels_are_no_arguments_of_the_line_before(name, write_run, tmp_path):
+    write_run("run", backbone=Backbone(name=name))
+    text = render_latex(build_leaderboard([tmp_path]))
+    assert not re.search(r"^[\[*]", text, re.MULTILINE)
+    assert "{}" + escape(name) in text
+
+
 def test_long_tables_go_on(write_run, tmp_path):
     for index in range(LINES + 3):
         write_run(f"run{index}", AP=float(index), backbone=Backbone(name=f"trunk{index}"))

@@ -92,6 +92,15 @@ def test_repetition_of_a_row_with_seeds_is_judged_by_their_spread(write_run, wor
     assert verdict.sentence.startswith("within" if within else "outside")
 
 
+def test_runs_without_any_spread_are_judged_by_images(write_predicted_run, work_dirs):
+    for seed in (0, 1):
+        write_predicted_run(f"run{seed}", 0, seed=seed)
+    again = write_predicted_run("../again", 3, seed=2)
+    verdict = judge(find_row("retinanet", [work_dirs]), run_of(again))
+    assert verdict.within
+    assert "30 validation images" in verdict.sentence
+
+
 def test_a_repetition_may_lie_among_the_runs_that_it_repeats(write_run, work_dirs):
     for seed, value in enumerate((31.0, 31.5, 30.6)):
         write_run(f"run{seed}", seed=seed, AP=value)

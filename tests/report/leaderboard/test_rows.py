@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvnet_mm.records import Backbone, ClassResult, Result
+from fvnet_mm.records import Backbone, ClassResult, Result, Weights
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
@@ -76,6 +76,18 @@ def test_two_versions_of_a_trunk_are_two_rows(write_run, tmp_path):
     assert sorted(row.label for row in table.rows) == ["FVNet-T (3.67 M)", "FVNet-T (3.97 M)"]
 
 
+def test_labels_that_would_still_be_alike_have_a_digest(write_run, tmp_path):
+    example = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json").complexity
+    for number, (parameters, other) in enumerate(((3_670_000, {}), (3_970_000, {}), (3_670_000, dict(with_cp=True)))):
+        backbone = Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", **other))
+        complexity = example.model_copy(update=dict(parameters={"backbone": parameters}))
+        write_run(f"run{number}", complexity=complexity, backbone=backbone)
+    (table,) = build_leaderboard([tmp_path]).tables
+    labels = [row.label for row in table.rows]
+    assert len(set(labels)) == 3, labels
+    assert all(label.startswith("FVNet-T (with_cp=") for label in labels)
+
+
 def test_what_the_command_line_changed_in_a_trunk_is_named(write_run, tmp_path):
     write_run("run", command=("python", "tools/train.py", "a.py", "--cfg-options", "model.backbone.norm_eval=True"))
     row, _ = only_row(tmp_path)
@@ -96,6 +108,7 @@ def test_one_run_has_no_deviation(write_run, tmp_path):
         dict(backbone=Backbone(name="fvnet_s", type="FVNet", arguments=dict(arch="t"))),
         dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=0.1))),
         dict(origin="imported"),
+        dict(weights=(Weights(part="backbone", source="other.pth", sha256="1" * 64),)),
     ],
 )
 def test_what_sets_rows_apart(write_run, tmp_path, changes):

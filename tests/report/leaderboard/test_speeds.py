@@ -33,10 +33,13 @@ def as_runs(record: BenchmarkRecord, whole: bool = False) -> BenchmarkRecord:
     models = []
     for model in record.models:
         trunk = model.name.removeprefix("retinanet_").removesuffix("_invented")
-        found = read_record(RECORDS / f"retinanet_{trunk}_seed0" / "run.json").backbone
+        run = read_record(RECORDS / f"retinanet_{trunk}_seed0" / "run.json")
+        found, parts = run.backbone, run.complexity.parameters
         arguments = found.arguments if whole else found.arguments | {"out_indices": [0, 1, 2, 3]}
         backbone = Backbone(name=found.name, type=found.type, arguments=arguments)
-        models.append(model.model_copy(update=dict(backbone=backbone, whole=whole)))
+        around = {name: count for name, count in parts.items() if name != "backbone"} if whole else {}
+        changes = dict(backbone=backbone, whole=whole, parameters={**model.parameters, **around})
+        models.append(model.model_copy(update=changes))
     return record.model_copy(update=dict(models=tuple(models)))
 
 
@@ -84,6 +87,14 @@ def test_whole_models_go_before_trunks_and_newer_before_older(work_dirs: Path, b
         record = as_runs(record, whole=True).model_copy(update=dict(updated=datetime(year, 1, 1, tzinfo=timezone.utc)))
         write_benchmark(record, work_dirs / name / "benchmark.json")
     assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == (70.0, pytest.approx(1000 / 70))
+
+
+def test_another_neck_around_the_trunk_is_another_model(work_dirs: Path, benchmark: Make) -> None:
+    record = as_runs(benchmark({"retinanet_fvnet_t_invented": 70.0}, parts=("predict",)), whole=True)
+    (model,) = record.models
+    wider = model.model_copy(update=dict(parameters=model.parameters | {"neck": model.parameters["neck"] + 1}))
+    write_benchmark(record.model_copy(update=dict(models=(wider,))), work_dirs / "a" / "benchmark.json")
+    assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == (None, None)
 
 
 def test_another_trunk_of_that_name_and_training_steps_do_not_count(

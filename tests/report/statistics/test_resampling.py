@@ -104,7 +104,6 @@ def test_interval_of_opposite_differences(values: list[float]):
     interval, opposite = interval_of(np.array(values)), interval_of(-np.array(values))
     assert min(values) <= interval.low <= interval.high <= max(values)
     assert (opposite.low, opposite.high) == pytest.approx((-interval.high, -interval.low), abs=1e-12)
-    assert interval.holds_zero == (interval.low <= 0 <= interval.high)
 
 
 def test_interval_leaves_out_what_is_not_defined():

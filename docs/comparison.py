@@ -39,7 +39,7 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
 RUNS = (
-    *("camvid/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
+    *("camvid/*", "camvid_upernet/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
     *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/*fvnet_?_seed?", "shapes_parts/ftfu_seed?"),
     *("earlier_sizes/shapes_small/fvnet_t_narrow_seed?", "earlier_sizes/ablation_3x/t_early_seed?"),
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, state_of
+from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, is_held, state_of
 from fvnet_mm.suite.training import Training
 
 Report = Callable[[Job, JobState], None]
@@ -66,7 +66,7 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
     """Runs jobs as processes of this machine, so many at once, and returns when all have ended.
 
     The processes outlive this one if it is killed; Ctrl-C ends them, too. Jobs that an earlier one has left running are
-    waited for, and count among those at once.
+    waited for, and count among those at once; they keep the GPUs that they have.
 
     Args:
         suite: The jobs' suite.
@@ -76,21 +76,16 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
     """
     states = {job.name: state_of(job) for job in jobs}
     running = [job for job in jobs if states[job.name].state is State.RUNNING]
-    taken = [device for job in running for device in states[job.name].attempts[-1].devices]
-    free: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
-    for devices in _shares(resources, taken):
-        free.put(devices)
     stop = threading.Event()
+    gpus = _Devices(resources, {job: states[job.name].attempts[-1].devices for job in running}, stop)
 
     def attempt(job: Job) -> None:
         if job in running:
             while state_of(job).state is State.RUNNING and not stop.is_set():
                 time.sleep(_POLL)
-            if resources.gpus:
-                free.put(states[job.name].attempts[-1].devices)
             if state_of(job).state is not State.INTERRUPTED:
                 return
-        devices = free.get()
+        devices = gpus.take()
         try:
             if stop.is_set():
                 return
@@ -102,7 +97,7 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
                 time.sleep(_POLL)
             handle.cancel()
         finally:
-            free.put(devices)
+            gpus.give_back(devices)
 
     order = [*running, *(job for job in jobs if job not in running)]
     with ThreadPoolExecutor(resources.jobs) as pool:
@@ -158,16 +153,43 @@ def visible_devices() -> tuple[str, ...]:
     return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
 
 
-def _shares(resources: Resources, taken: Collection[str]) -> list[tuple[str, ...]]:
-    """The GPUs of each job that may run at once; none for those on the CPU."""
-    if not resources.gpus:
-        return [()] * resources.jobs
-    free = list(resources.devices)
-    for device in taken:
-        if device in free:
-            free.remove(device)
-    size = resources.gpus
-    return [tuple(free[i : i + size]) for i in range(0, len(free) - size + 1, size)]
+class _Devices:
+    """The GPUs, handed out in shares of as many as a job takes; jobs that an earlier driver left running keep theirs.
+
+    The latter may have shares of another size, or devices that are not among these.
+    """
+
+    def __init__(self, resources: Resources, left: Mapping[Job, tuple[str, ...]], stop: threading.Event) -> None:
+        self._size = resources.gpus
+        self._free = Counter(resources.devices)
+        self._left = dict(left)
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def take(self) -> tuple[str, ...]:
+        """Waits for a share and takes it; it is empty for a job on the CPU, or after a stop."""
+        while self._size and not self._stop.is_set():
+            with self._lock:
+                if len(share := self._share()) == self._size:
+                    self._free.subtract(share)
+                    return share
+            time.sleep(_POLL)
+        return ()
+
+    def give_back(self, share: tuple[str, ...]) -> None:
+        """Lets others have what was taken."""
+        with self._lock:
+            self._free.update(share)
+
+    def _share(self) -> tuple[str, ...]:
+        # By the lock, not when a job's end is noticed: its devices are free although nobody waits for it yet.
+        self._left = {job: devices for job, devices in self._left.items() if is_held(job.work_dir)}
+        free = self._free.copy()
+        for devices in self._left.values():
+            free.subtract(devices)
+        # The emptiest ones, and each once; sorting keeps the order of equals, so neighbours stay together.
+        best = sorted(self._free, key=lambda device: -free[device])
+        return tuple(device for device in best[: self._size] if free[device] > 0)
 
 
 def _folder(suite: Suite) -> Path:

@@ -1,6 +1,7 @@
 """Jobs that fail, are killed, go on, and go to Slurm; a stand-in trains, so that it takes seconds."""
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +21,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.suite import commands, running
 from fvnet_mm.suite.jobs import ROOT, Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import State, is_held, read_job_file
+from fvnet_mm.suite.state import Attempt, JobFile, State, held, is_held, read_job_file, write_job_file
 from fvnet_mm.suite.training import Training
 
 SUITE = """
@@ -222,11 +225,80 @@ def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest
         execute(suite, gpus=2, jobs=2)
     resources = commands._resources(argparse.Namespace(gpus=None, jobs=None, threads=None, jobs_per_gpu=1))
     assert (resources.jobs, resources.gpus, resources.devices) == (3, 1, ("0", "1", "2"))
-    assert running._shares(resources, ["1"]) == [("0",), ("2",)]
+    assert shares(resources) == [("0",), ("1",), ("2",)]
     shared = commands._resources(argparse.Namespace(gpus=2, jobs=None, threads=1, jobs_per_gpu=3))
     assert shared.jobs == 3
-    assert running._shares(shared, []) == [("0", "1")] * 3
-    assert running._shares(shared, ["0", "1"]) == [("0", "1")] * 2, "one of the three is running"
+    assert shares(shared) == [("0", "1")] * 3
+
+
+def shares(resources: running.Resources, left: dict[Job, tuple[str, ...]] | None = None) -> list[tuple[str, ...]]:
+    """The GPUs that as many jobs get as can run at once."""
+    devices = running._Devices(resources, left or {}, threading.Event())
+    found = []
+    while len(share := devices._share()) == resources.gpus:
+        found.append(devices.take())
+        assert found[-1] == share
+    return found
+
+
+@pytest.mark.parametrize(
+    ("earlier", "gpus", "devices", "beside", "after"),
+    [
+        ((), 1, "0", ["0"], ["0"]),  # on the CPU, or on Slurm
+        (("0",), 2, "01", [], ["01"]),
+        (("0",), 2, "0123", ["12"], ["01", "23"]),
+        (("0", "1"), 1, "01", [], ["0", "1"]),
+        (("0", "1"), 1, "0101", ["0", "1"], ["0", "1", "0", "1"]),
+        (("7", "1"), 1, "01", ["0"], ["0", "1"]),  # of another CUDA_VISIBLE_DEVICES
+    ],
+)
+def test_a_restart_with_other_gpus(
+    read: Callable[[str], Suite],
+    earlier: tuple[str, ...],
+    gpus: int,
+    devices: str,
+    beside: list[str],
+    after: list[str],
+) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]").jobs
+    resources = running.Resources(jobs=4, gpus=gpus, devices=tuple(devices))
+    with held(job.work_dir):
+        assert shares(resources, {job: earlier}) == list(map(tuple, beside))
+    assert shares(resources, {job: earlier}) == list(map(tuple, after))
+
+
+@pytest.mark.parametrize(("earlier", "gpus", "devices"), [((), 1, "0"), (("0",), 2, "01"), (("0", "1"), 1, "01")])
+def test_each_job_after_a_restart_has_as_many_gpus_as_asked(
+    read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch, earlier: tuple[str, ...], gpus: int, devices: str
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1, 2]}]")
+    first = suite.jobs[0]
+    left = Attempt(started=datetime.now(timezone.utc), devices=earlier)
+    write_job_file(JobFile(definition=first.definition(), attempts=(left,)), first.work_dir)
+    given: list[tuple[str, ...]] = []
+
+    class Executor(running.submitit.LocalExecutor):
+        def submit(self, training: Training) -> SimpleNamespace:
+            given.append(training.devices)
+            return SimpleNamespace(done=lambda: True, cancel=lambda: None)
+
+    monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
+    monkeypatch.setattr(running, "_POLL", 0.01)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(held(first.work_dir))
+        threading.Timer(0.1, lock.pop_all().close).start()  # it ends, and is to go on
+        resources = running.Resources(1, gpus=gpus, devices=tuple(devices))
+        running.run_locally(suite, suite.jobs, resources, lambda job, found: None)
+    assert given == [tuple(devices[:gpus])] * 3
+
+
+def test_two_that_share_a_gpu_leave_it_when_both_have_ended(read: Callable[[str], Suite]) -> None:
+    first, second = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]").jobs
+    resources = running.Resources(jobs=1, gpus=1, devices=("0",))
+    left = {first: ("0",), second: ("0",)}
+    with held(second.work_dir):
+        assert shares(resources, left) == []
+    assert shares(resources, left) == [("0",)]
 
 
 def test_slurm_gets_an_array_once(

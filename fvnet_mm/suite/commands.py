@@ -27,6 +27,8 @@ TAKES = {
 def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
     """Does what ``run``, ``resume`` or ``retry`` asks for; says whether no job stands failed or unusable afterwards.
 
+    What runs here has finished, too; Slurm's jobs are only queued then.
+
     Raises:
         UserError: Data is missing, there are too few GPUs, or Slurm does not take the jobs.
     """
@@ -48,7 +50,8 @@ def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
     if any(found.state is State.FAILED for found in states.values()):
         print(f"retry       {_again(arguments, 'retry')}")
     print(f"next        python tools/leaderboard.py {shlex.quote(str(suite.work_dir))}")
-    return not any(found.state in (State.FAILED, State.OTHER) for found in states.values())
+    well = arguments.cluster == "slurm" or all(states[job.name].state is State.FINISHED for job in taken)
+    return well and not any(found.state in (State.FAILED, State.OTHER) for found in states.values())
 
 
 def require_data(jobs: Sequence[Job]) -> None:
@@ -113,7 +116,7 @@ def _resources(arguments: argparse.Namespace) -> Resources:
 
 
 def _report(job: Job, found: JobState) -> None:
-    words = {State.RUNNING: "started", State.WAITING: "did not start"}
+    words = {State.RUNNING: "started", State.WAITING: "not started"}
     note = found.note or evaluated(found.record)
     if found.state is State.FAILED:
         note += f" ({job.work_dir / LOG_FILE})"

@@ -79,12 +79,16 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
     stop = threading.Event()
     gpus = _Devices(resources, {job: states[job.name].attempts[-1].devices for job in running}, stop)
 
+    def awaited(job: Job) -> JobState:
+        while (found := state_of(job)).state is State.RUNNING and not stop.is_set():
+            time.sleep(_POLL)
+        return found
+
     def attempt(job: Job) -> None:
-        if job in running:
-            while state_of(job).state is State.RUNNING and not stop.is_set():
-                time.sleep(_POLL)
-            if state_of(job).state is not State.INTERRUPTED:
-                return
+        # One that did not run before may do so by now, under another driver.
+        ran = job in running or state_of(job).state in (State.RUNNING, State.FINISHED)
+        if ran and awaited(job).state is not State.INTERRUPTED:
+            return
         devices = gpus.take()
         try:
             if stop.is_set():
@@ -96,6 +100,7 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
             while not handle.done() and not stop.is_set():
                 time.sleep(_POLL)
             handle.cancel()
+            awaited(job)  # by its training, which has outlived submitit's processes, or is another driver's
         finally:
             gpus.give_back(devices)
 

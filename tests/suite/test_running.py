@@ -21,7 +21,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.suite import commands, running
 from fvnet_mm.suite.jobs import ROOT, Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import Attempt, JobFile, State, held, is_held, read_job_file, write_job_file
+from fvnet_mm.suite.state import Attempt, JobFile, JobState, State, held, is_held, read_job_file, write_job_file
 from fvnet_mm.suite.training import Training
 
 SUITE = """
@@ -166,6 +166,58 @@ def test_jobs_that_were_killed_with_their_driver_go_on(
     assert int(steps(job)[before][0]) >= before - 1 > 0
     first_attempt, second = read_job_file(job.work_dir).attempts
     assert (first_attempt.ended, second.exit_status) == (None, 0)
+
+
+def test_two_drivers_both_wait_for_the_end(
+    read: Callable[[str], Suite],
+    trainer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+
+    class Executor(running.submitit.LocalExecutor):
+        """Its process finds the lock held, and ends at once."""
+
+        def submit(self, training: Training) -> SimpleNamespace:
+            threading.Thread(target=Training(job, tool=trainer)).start()  # the other driver's
+            wait_for(lambda: is_held(job.work_dir) and read_job_file(job.work_dir) is not None)
+            return SimpleNamespace(done=lambda: True, cancel=lambda: None)
+
+    monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
+    assert execute(suite)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["started", "finished"]
+
+
+def test_what_another_driver_has_begun_or_ended_is_not_started_again(
+    read: Callable[[str], Suite], trainer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1, 2]}]")
+    _, *others = suite.jobs
+
+    def report(job: Job, found: JobState) -> None:
+        print(job.seed, found.state.value)
+        if (job.seed, found.state) == (0, State.RUNNING):  # the first of ours: now the other driver takes the rest
+            Training(others[0], tool=trainer)()
+            threading.Thread(target=Training(others[1], tool=trainer)).start()
+            wait_for(lambda: is_held(others[1].work_dir) and read_job_file(others[1].work_dir) is not None)
+
+    running.run_locally(suite, suite.jobs, running.Resources(1), report)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["0 running", "0 finished", "1 finished", "2 finished"]
+    assert all(len(read_job_file(job.work_dir).attempts) == 1 for job in suite.jobs)
+
+
+def test_a_job_that_cannot_start_is_said_and_counts(
+    read: Callable[[str], Suite], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+    job.work_dir.parent.mkdir()
+    job.work_dir.symlink_to(tmp_path / "not mounted")
+    assert not execute(suite)
+    assert f"not started {job.name}: see {job.work_dir.parent / 'submitit'}" in capsys.readouterr().out
 
 
 def test_another_run_in_a_work_dir_is_named_and_left(

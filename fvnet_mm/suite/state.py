@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
-from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 from fvnet_mm.suite.jobs import Job
 
 JOB_FILE, LOCK_FILE, LOG_FILE, QUEUE_FILE = "job.json", "job.lock", "job.log", "job.slurm"
@@ -96,9 +96,15 @@ def state_of(job: Job, queued: bool = False) -> JobState:
     if changed:
         note = f"{job.work_dir} holds a run with other settings ({', '.join(changed)}); move it away"
         return JobState(State.OTHER, note, attempts=file.attempts)
-    record, note = _record(job.work_dir)
+    newer = False
+    try:
+        record, note = _record(job.work_dir)
+    except NewerRecord as error:
+        record, note, newer = None, str(error), True
     if is_held(job.work_dir):
         state = State.RUNNING
+    elif newer:  # a retry would begin it anew
+        state = State.OTHER
     elif record is not None and record.status == "finished":
         state = State.FINISHED
     elif queued:
@@ -107,12 +113,17 @@ def state_of(job: Job, queued: bool = False) -> JobState:
         state = State.WAITING
     else:
         state, why = _ended(file.attempts[-1])
-        note = why or note
+        # A training that went well leaves no other word than what is wrong with its record.
+        note = (note or why) if file.attempts[-1].exit_status == 0 else (why or note)
     return JobState(state, note, record, file.attempts)
 
 
 def is_finished(work_dir: Path) -> bool:
-    """Whether the record in a work dir says so."""
+    """Whether the record in a work dir says so.
+
+    Raises:
+        NewerRecord: Only a newer version knows.
+    """
     record, _ = _record(work_dir)
     return record is not None and record.status == "finished"
 
@@ -122,6 +133,8 @@ def _record(work_dir: Path) -> tuple[RunRecord | None, str]:
         return None, ""
     try:
         return read_record(work_dir / RECORD), ""
+    except NewerRecord:
+        raise
     except UserError as error:
         return None, str(error)
 

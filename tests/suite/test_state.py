@@ -25,6 +25,7 @@ from fvnet_mm.suite.state import (
     state_of,
     write_job_file,
 )
+from fvnet_mm.suite.training import Training
 
 RECORD = json.loads(
     (Path(__file__).parents[1] / "report/leaderboard/records/retinanet_fvnet_t_seed0/run.json").read_text()
@@ -98,7 +99,20 @@ def test_a_damaged_record_is_no_finished_one(job: Job) -> None:
     (job.work_dir / "run.json").write_text('{"schema_version": 1')
     found = state_of(job)
     assert found.state is State.FAILED
-    assert "cut short" in found.note or "exit status 0" in found.note
+    assert "the file is cut short" in found.note
+    attempted(job, ended(2, "no data"))
+    assert state_of(job).note == "no data"
+
+
+def test_a_record_of_a_newer_version_is_left_alone(job: Job) -> None:
+    attempted(job, ended(0), status="finished")
+    (job.work_dir / "run.json").write_text(json.dumps(RECORD | dict(schema_version=RECORD["schema_version"] + 1)))
+    found = state_of(job)
+    assert found.state is State.OTHER
+    assert "written by a newer fvnet_mm" in found.note
+    with pytest.raises(UserError, match="written by a newer fvnet_mm"):
+        Training(job)()
+    assert len(read_job_file(job.work_dir).attempts) == 1
 
 
 def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None:

@@ -16,7 +16,7 @@ import submitit
 from submitit.slurm.slurm import SlurmJob
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, is_held, state_of
@@ -36,6 +36,16 @@ _UNKNOWN_AT_FIRST = 300
 
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 """Slurm's words for a job that will not run any more."""
+
+
+_OURS = {
+    "job_name": "it is the suite's name",
+    "array_parallelism": "it is --jobs",
+    "gpus_per_node": "it is --gpus",
+    "num_gpus": "it is --gpus",
+    "stderr_to_stdout": "job.log has both",
+}
+"""By parameter of Slurm that the suite gives itself: what to say to one who gives it, too."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,11 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
         jobs: Those to run; of one that is running the end is awaited.
         resources: What they may take.
         report: Called when a job starts and when it has ended.
+
+    Raises:
+        UserError: The work dir cannot be made.
     """
+    folder = _folder(suite)
     states = {job.name: state_of(job) for job in jobs}
     running = [job for job in jobs if states[job.name].state is State.RUNNING]
     stop = threading.Event()
@@ -93,7 +107,7 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
         try:
             if stop.is_set():
                 return
-            executor = submitit.LocalExecutor(_folder(suite))
+            executor = submitit.LocalExecutor(folder)
             executor.update_parameters(timeout_min=_NO_LIMIT)
             handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
             report(job, JobState(State.RUNNING))
@@ -127,10 +141,14 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
         parameters: Of submitit's Slurm executor, such as partition, time (minutes) and mem.
 
     Raises:
-        UserError: There is no Slurm here, it has no such parameter, or it refuses.
+        UserError: There is no Slurm here, it has no such parameter or the suite gives it itself, it refuses, or the
+            work dir cannot be made.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("there is no Slurm here (sbatch and srun); leave --cluster slurm out to run on this machine.")
+    for name in parameters:
+        if name in _OURS:
+            raise UserError(f"--sbatch takes no {name.replace('_', '-')}: {_OURS[name]}.")
     executor = submitit.SlurmExecutor(_folder(suite), max_num_timeout=_TIMEOUTS)
     try:
         executor.update_parameters(
@@ -142,7 +160,8 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
         )
         with executor.batch():
             handles = [executor.submit(Training(job, resources.threads, resources.gpus)) for job in jobs]
-    except (ValueError, RuntimeError, OSError) as error:  # a parameter, sbatch's refusal, no sbatch
+    # A parameter's name, its kind, sbatch's refusal, no sbatch.
+    except (ValueError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise UserError(f"Slurm does not take the jobs: {error}") from error
     for job, handle in zip(jobs, handles, strict=True):
         with replacing(job.work_dir / QUEUE_FILE) as temporary:
@@ -198,8 +217,15 @@ class _Devices:
 
 
 def _folder(suite: Suite) -> Path:
-    """submitit's own files: pickled jobs, and what it logs of itself."""
-    return suite.work_dir / "submitit"
+    """Makes the folder of submitit's own files: pickled jobs, and what it logs of itself.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    folder = suite.work_dir / "submitit"
+    with written_or_said(f"the folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _queued(jobs: Sequence[Job]) -> set[str]:

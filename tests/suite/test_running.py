@@ -353,6 +353,13 @@ def test_two_that_share_a_gpu_leave_it_when_both_have_ended(read: Callable[[str]
     assert shares(resources, left) == [("0",)]
 
 
+def test_a_work_dir_that_cannot_be_made_is_said(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (tmp_path / "work").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match=rf"the folder {tmp_path}/work/submitit cannot be written: File exists\."):
+        execute(suite)
+
+
 def test_slurm_gets_an_array_once(
     read: Callable[[str], Suite],
     tmp_path: Path,
@@ -374,6 +381,12 @@ def test_slurm_gets_an_array_once(
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     with pytest.raises(UserError, match=r"Slurm does not take the jobs: .*nonsense"):
         execute(suite, cluster="slurm", sbatch=["nonsense=1"])
+    with pytest.raises(UserError, match="--sbatch takes no job-name: it is the suite's name"):
+        execute(suite, cluster="slurm", sbatch=["job-name=mine"])
+    with pytest.raises(UserError, match="--sbatch takes no gpus-per-node: it is --gpus"):
+        execute(suite, cluster="slurm", sbatch=["gpus-per-node=2"])
+    with pytest.raises(UserError, match="Slurm does not take the jobs: "):
+        execute(suite, cluster="slurm", sbatch=["setup=7"])  # a list, for submitit
     assert execute(suite, cluster="slurm", jobs=2, gpus=1, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
     script = (tmp_path / "script").read_text()
     for flag in (

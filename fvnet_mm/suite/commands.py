@@ -60,15 +60,15 @@ def require_data(jobs: Sequence[Job]) -> None:
     Raises:
         UserError: One is not there or has another layout than the framework needs.
     """
-    # By config, since the data that one names itself is its own affair.
-    needed = {(job.config, job.data): job for job in jobs if job.data != DEMO}
+    # By config and options, since the data that they name is their own affair; seeds and trunks have no say.
+    needed = {(job.config, job.settings.cfg_options, job.data): job for job in jobs if job.data != DEMO}
     if needed:
-        from fvnet_mm.suite.facts import count_images, load
+        from fvnet_mm.suite.facts import count_images, data_of, load
 
         found: set[tuple[str, str]] = set()
         for job in needed.values():
             cfg, task = load(job)
-            if (key := (type(task).__name__, job.data)) not in found:
+            if (key := data_of(job, cfg, task)) not in found:
                 count_images(job, cfg, task)
                 found.add(key)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -30,7 +31,13 @@ JOB_FILE, LOCK_FILE, LOG_FILE, QUEUE_FILE = "job.json", "job.lock", "job.log", "
 """In a work dir: the attempts, what a running one locks, its console, and the number of its job in Slurm's queue."""
 
 _INTERRUPTED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-"""Signals by which somebody ends a run that is in order; a shell's status for them is 128 more."""
+"""Signals by which somebody ends a run that is in order."""
+
+_STATUSES = {-number for number in _INTERRUPTED} | {128 + number for number in _INTERRUPTED}
+"""The exit statuses after them: a process's and a shell's."""
+
+_OF_TORCHRUN = re.compile(r"SignalException: Process \d+ got signal: (\d+)$")
+"""The last line of torchrun when a signal ends it; its exit status is 1 then, as after a failure."""
 
 
 class State(enum.Enum):
@@ -46,7 +53,10 @@ class State(enum.Enum):
 
 
 class Attempt(BaseModel):
-    """A start of a job's training: when, on which devices, when it ended, with which exit status, and why."""
+    """A start of a job's training: when, on which devices, when it ended, with which exit status, and why.
+
+    ``stopped`` if it was asked to end, by Ctrl-C or by Slurm: its exit status is no failure's then, whatever it is.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +65,7 @@ class Attempt(BaseModel):
     ended: datetime | None = None
     exit_status: int | None = None
     reason: str | None = None
+    stopped: bool = False
 
 
 class JobFile(BaseModel):
@@ -144,7 +155,9 @@ def _ended(attempt: Attempt) -> tuple[State, str]:
     if attempt.ended is None:  # the process that would have said so is gone, too
         return State.INTERRUPTED, ""
     status = attempt.exit_status
-    if status in {-number for number in _INTERRUPTED} | {128 + number for number in _INTERRUPTED}:
+    found = _OF_TORCHRUN.search(attempt.reason or "")
+    signaled = found is not None and int(found[1]) in _INTERRUPTED
+    if attempt.stopped or signaled or status in _STATUSES:
         return State.INTERRUPTED, ""
     return State.FAILED, attempt.reason or f"exit status {status}"
 

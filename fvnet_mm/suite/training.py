@@ -43,6 +43,7 @@ class Training(Checkpointable):
     devices: tuple[str, ...] | None = None
     tool: Path = ROOT / "tools" / "train.py"
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Returns the exit status of the training."""
@@ -70,8 +71,10 @@ class Training(Checkpointable):
                 finally:
                     self._stop()
                     status = process.returncode
-                    why = reason(self.job.work_dir / LOG_FILE, begin, status) if status else None
-                    ended = attempt.model_copy(update=dict(ended=_now(), exit_status=status, reason=why))
+                    failed = status and not self._stopped
+                    why = reason(self.job.work_dir / LOG_FILE, begin, status) if failed else None
+                    how = dict(ended=_now(), exit_status=status, reason=why, stopped=self._stopped)
+                    ended = attempt.model_copy(update=how)
                     write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, ended))), self.job.work_dir)
         return status
 
@@ -95,6 +98,7 @@ class Training(Checkpointable):
         process = self._process
         if process is None or process.poll() is not None:
             return
+        self._stopped = True
         process.send_signal(signal.SIGTERM)
         until = time.monotonic() + _GRACE
         # Not process.wait(): this may run in a signal's handler, within the same thread's poll().

@@ -259,6 +259,30 @@ def test_preemption_stops_the_training_and_goes_on(read: Callable[[str], Suite],
     assert "--resume" in repeated.command(resume=True)
 
 
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "lambda *_: sys.exit(1)",  # as torchrun does
+        "signal.SIG_IGN",  # and is killed in the end
+    ],
+)
+def test_what_is_stopped_has_not_failed(
+    read: Callable[[str], Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: str
+) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]").jobs
+    tool = tmp_path / "deaf.py"
+    tool.write_text(f"import signal, sys, time\nsignal.signal(15, {handler})\nprint('up', flush=True)\ntime.sleep(600)")
+    training = Training(job, tool=tool)
+    monkeypatch.setattr("fvnet_mm.suite.training._GRACE", 0.5)
+    thread = threading.Thread(target=training)
+    thread.start()
+    log = job.work_dir / "job.log"
+    wait_for(lambda: log.exists() and b"up" in log.read_bytes())
+    training._stop()
+    thread.join()
+    assert running.states_of([job])[job.name].state is State.INTERRUPTED
+
+
 def test_command_for_several_gpus(read: Callable[[str], Suite]) -> None:
     (job,) = read("runs: [{config: configs/fvnet_s_in1k.py, seeds: [4]}]").jobs
     command = Training(job, gpus=8).command(resume=False)

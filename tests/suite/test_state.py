@@ -66,6 +66,13 @@ def test_before_and_after(job: Job) -> None:
         (ended(-signal.SIGTERM), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGINT), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGTERM), State.INTERRUPTED, ""),
+        (ended(1, f"torch.x.SignalException: Process 7 got signal: {signal.SIGTERM:d}"), State.INTERRUPTED, ""),
+        (
+            ended(1, "SignalException: Process 7 got signal: 11"),
+            State.FAILED,
+            "SignalException: Process 7 got signal: 11",
+        ),
+        (ended(1, "no luck").model_copy(update=dict(stopped=True)), State.INTERRUPTED, ""),
         (ended(-signal.SIGKILL, "killed"), State.FAILED, "killed"),
         (ended(2, "no data"), State.FAILED, "no data"),
         (ended(0), State.FAILED, "exit status 0"),

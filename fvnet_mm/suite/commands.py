@@ -77,11 +77,16 @@ def _run(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> No
     resources = _resources(arguments)
     each = f"{resources.gpus} GPU{'s' * (resources.gpus != 1)}" if resources.gpus else "the CPU"
     print(f"{len(jobs)} jobs, {resources.jobs} at once, each on {each} with {resources.threads} threads", flush=True)
-    try:
-        run_locally(suite, jobs, resources, _report)
-    except KeyboardInterrupt:
-        print(f"\nthe jobs that ran are being ended; to go on: {_again(arguments, arguments.command)}", file=sys.stderr)
-        raise
+
+    def stopping() -> None:
+        print(
+            "\nthe jobs that run are being ended, each with a minute for its last checkpoint; to go on: "
+            + _again(arguments, arguments.command),
+            file=sys.stderr,
+            flush=True,
+        )
+
+    run_locally(suite, jobs, resources, _report, stopping)
 
 
 def _submit(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> None:

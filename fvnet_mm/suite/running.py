@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections import Counter
@@ -72,17 +73,25 @@ def states_of(jobs: Sequence[Job]) -> dict[str, JobState]:
     return {job.name: state_of(job, job.name in queued) for job in jobs}
 
 
-def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report: Report) -> None:
+def run_locally(
+    suite: Suite,
+    jobs: Sequence[Job],
+    resources: Resources,
+    report: Report,
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
     """Runs jobs as processes of this machine, so many at once, and returns when all have ended.
 
-    The processes outlive this one if it is killed; Ctrl-C ends them, too. Jobs that an earlier one has left running are
-    waited for, and count among those at once; they keep the GPUs that they have.
+    The processes outlive this one if it is killed; Ctrl-C ends them, too, and is raised when they have ended. Jobs
+    that an earlier one has left running are waited for, and count among those at once; they keep the GPUs that they
+    have.
 
     Args:
         suite: The jobs' suite.
         jobs: Those to run; of one that is running the end is awaited.
         resources: What they may take.
         report: Called when a job starts and when it has ended.
+        stopping: Called at Ctrl-C, before the end of the jobs is awaited.
 
     Raises:
         UserError: The work dir cannot be made.
@@ -111,23 +120,31 @@ def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report:
             executor.update_parameters(timeout_min=_NO_LIMIT)
             handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
             report(job, JobState(State.RUNNING))
-            while not handle.done() and not stop.is_set():
+            while not handle.done():
+                if stop.is_set():
+                    # To submitit's controller, which hands it on; again and again, since it may only just have started.
+                    # Not handle.cancel(), which gives the training a second.
+                    os.kill(int(handle.job_id), signal.SIGTERM)
                 time.sleep(_POLL)
-            handle.cancel()
             awaited(job)  # by its training, which has outlived submitit's processes, or is another driver's
         finally:
             gpus.give_back(devices)
 
     order = [*running, *(job for job in jobs if job not in running)]
-    with ThreadPoolExecutor(resources.jobs) as pool:
+    # submitit's processes inherit their thread's mask: Ctrl-C in the terminal reaches them as well as this one, and
+    # would end them before the training that they look after.
+    mask = (signal.SIG_BLOCK, {signal.SIGINT})
+    with ThreadPoolExecutor(resources.jobs, initializer=signal.pthread_sigmask, initargs=mask) as pool:
         futures = {pool.submit(attempt, job): job for job in order}
         try:
             for future in as_completed(futures):
                 future.result()
                 report(futures[future], state_of(futures[future]))
-        except BaseException:
+        except BaseException as error:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                stopping()
+            pool.shutdown(cancel_futures=True)
             raise
 
 

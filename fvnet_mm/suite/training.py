@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 
 from submitit.helpers import Checkpointable, DelayedSubmission
 
@@ -43,10 +44,13 @@ class Training(Checkpointable):
     devices: tuple[str, ...] | None = None
     tool: Path = ROOT / "tools" / "train.py"
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _asked: bool = field(default=False, init=False, repr=False)
     _stopped: bool = field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Returns the exit status of the training."""
+        if self.devices is not None:
+            self._heed_the_driver()
         with held(self.job.work_dir) as lock:
             if is_finished(self.job.work_dir):  # by an earlier submission of the same job
                 return 0
@@ -55,7 +59,7 @@ class Training(Checkpointable):
             write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, attempt))), self.job.work_dir)
             with (self.job.work_dir / LOG_FILE).open("ab") as log:
                 begin = log.seek(0, os.SEEK_END)
-                # A session of its own: Ctrl-C in the driver's terminal reaches it as one SIGTERM, from here.
+                # A session of its own: Ctrl-C in the driver's terminal reaches it as one SIGTERM, by _stop.
                 process = self._process = subprocess.Popen(
                     self.command(resume=bool(file.attempts)),
                     stdout=log,
@@ -66,7 +70,7 @@ class Training(Checkpointable):
                     start_new_session=True,
                 )
                 try:
-                    while process.poll() is None:
+                    while process.poll() is None and not self._asked:
                         time.sleep(_POLL)
                 finally:
                     self._stop()
@@ -93,6 +97,17 @@ class Training(Checkpointable):
         return DelayedSubmission(replace(self))
 
     __submitit_checkpoint__ = checkpoint  # what newer releases of submitit call it
+
+    def _heed_the_driver(self) -> None:
+        """Lets SIGTERM and SIGINT end the training, however often they come. On Slurm both are left to submitit."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._asked = True
+
+        signal.signal(signal.SIGTERM, ask)
+        signal.signal(signal.SIGINT, ask)
+        # The driver starts submitit's processes with SIGINT blocked; the training shall not inherit that.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _stop(self) -> None:
         process = self._process

@@ -53,13 +53,14 @@ def _stand_in(trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
-    """Starts a driver as a process of its own."""
+    """Starts a driver as a process of its own; what it says of mistakes goes to ``console``."""
     started = []
 
     def start(jobs: int) -> subprocess.Popen[bytes]:
         words = [ROOT / "tools" / "suite.py", trainer, "run", tmp_path / "suite.yaml", "--work-dir", tmp_path / "work"]
         words = [sys.executable, "-c", DRIVER, *map(str, words), "--jobs", str(jobs), "--gpus", "0"]
-        started.append(subprocess.Popen(words, start_new_session=True))
+        with (tmp_path / "console").open("ab") as console:
+            started.append(subprocess.Popen(words, start_new_session=True, stderr=console))
         return started[-1]
 
     yield start
@@ -183,7 +184,7 @@ def test_two_drivers_both_wait_for_the_end(
         def submit(self, training: Training) -> SimpleNamespace:
             threading.Thread(target=Training(job, tool=trainer)).start()  # the other driver's
             wait_for(lambda: is_held(job.work_dir) and read_job_file(job.work_dir) is not None)
-            return SimpleNamespace(done=lambda: True, cancel=lambda: None)
+            return SimpleNamespace(done=lambda: True)
 
     monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
     assert execute(suite)
@@ -218,6 +219,49 @@ def test_a_job_that_cannot_start_is_said_and_counts(
     job.work_dir.symlink_to(tmp_path / "not mounted")
     assert not execute(suite)
     assert f"not started {job.name}: see {job.work_dir.parent / 'submitit'}" in capsys.readouterr().out
+
+
+SLOW = """
+import signal, sys, time
+from pathlib import Path
+
+work_dir = Path(sys.argv[sys.argv.index("--work-dir") + 1])
+
+def save(number, frame):
+    with (work_dir / "terms").open("a") as terms:
+        print(number, file=terms)
+    time.sleep(1.5)
+    (work_dir / "epoch_1.pth").touch()
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, save)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGINT).__name__, flush=True)
+time.sleep(600)
+"""
+"""Takes longer for its last checkpoint than submitit gives to what it cancels."""
+
+
+def test_ctrl_c_waits_for_the_last_checkpoint(
+    read: Callable[[str], Suite], driver: Callable[[int], subprocess.Popen[bytes]], tmp_path: Path, trainer: Path
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]")
+    trainer.write_text(SLOW)
+    first = suite.jobs[0]
+    started = driver(1)
+    log = first.work_dir / "job.log"
+    wait_for(lambda: log.exists() and log.read_bytes().endswith(b"\n"))
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the driver and submitit's processes
+    assert started.wait(timeout=60) == 130
+    assert not is_held(first.work_dir)
+    (attempt,) = read_job_file(first.work_dir).attempts
+    assert (attempt.exit_status, attempt.stopped, attempt.ended is not None) == (1, True, True)
+    assert (first.work_dir / "epoch_1.pth").exists()
+    assert (first.work_dir / "terms").read_text() == f"{signal.SIGTERM:d}\n"
+    assert log.read_text() == "set() default_int_handler\n"  # submitit's mask is not the training's
+    assert [running.states_of(suite.jobs)[job.name].state for job in suite.jobs] == [State.INTERRUPTED, State.WAITING]
+    console = (tmp_path / "console").read_text()
+    assert "the jobs that run are being ended" in console
+    assert "Traceback" not in console
 
 
 def test_another_run_in_a_work_dir_is_named_and_left(
@@ -356,7 +400,7 @@ def test_each_job_after_a_restart_has_as_many_gpus_as_asked(
     class Executor(running.submitit.LocalExecutor):
         def submit(self, training: Training) -> SimpleNamespace:
             given.append(training.devices)
-            return SimpleNamespace(done=lambda: True, cancel=lambda: None)
+            return SimpleNamespace(done=lambda: True)
 
     monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
     monkeypatch.setattr(running, "_POLL", 0.01)

@@ -25,6 +25,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
+from fvnet_mm.suite.contents import CONTENTS, digest_of
 from fvnet_mm.suite.jobs import Job
 
 JOB_FILE, LOCK_FILE, LOG_FILE, QUEUE_FILE = "job.json", "job.lock", "job.log", "job.slurm"
@@ -69,11 +70,18 @@ class Attempt(BaseModel):
 
 
 class JobFile(BaseModel):
-    """``job.json``: which training this is (:meth:`Job.definition`), and the attempts at it, the first one first."""
+    """``job.json``: which training this is, and the attempts at it, the first one first.
+
+    Attributes:
+        definition: As :meth:`Job.definition` has it.
+        digests: Of the config's and the weights' contents when it was begun; empty in files that know of none.
+        attempts: All of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     definition: dict[str, object]
+    digests: dict[str, str] = {}
     attempts: tuple[Attempt, ...] = ()
 
 
@@ -114,6 +122,9 @@ def state_of(job: Job, queued: bool = False) -> JobState:
         record, note, newer = None, str(error), True
     if is_held(job.work_dir):
         state = State.RUNNING
+    elif edited := [what for what, digest in file.digests.items() if digest_of(job, what) not in (None, digest)]:
+        state = State.OTHER
+        note = f"{job.work_dir} holds a run from before the {' and the '.join(edited)} changed; move it away"
     elif newer:  # a retry would begin it anew
         state = State.OTHER
     elif record is not None and record.status == "finished":
@@ -127,6 +138,12 @@ def state_of(job: Job, queued: bool = False) -> JobState:
         # A training that went well leaves no other word than what is wrong with its record.
         note = (note or why) if file.attempts[-1].exit_status == 0 else (why or note)
     return JobState(state, note, record, file.attempts)
+
+
+def new_job_file(job: Job) -> JobFile:
+    """That of a job without attempts."""
+    digests = {what: digest for what in CONTENTS if (digest := digest_of(job, what)) is not None}
+    return JobFile(definition=job.definition(), digests=digests)
 
 
 def is_finished(work_dir: Path) -> bool:

@@ -15,7 +15,7 @@ from types import FrameType
 from submitit.helpers import Checkpointable, DelayedSubmission
 
 from fvnet_mm.suite.jobs import ROOT, Job
-from fvnet_mm.suite.state import LOG_FILE, Attempt, JobFile, held, is_finished, read_job_file, write_job_file
+from fvnet_mm.suite.state import LOG_FILE, Attempt, held, is_finished, new_job_file, read_job_file, write_job_file
 
 _GRACE = 60.0
 """Seconds that a training has for its last checkpoint after SIGTERM."""
@@ -54,7 +54,7 @@ class Training(Checkpointable):
         with held(self.job.work_dir) as lock:
             if is_finished(self.job.work_dir):  # by an earlier submission of the same job
                 return 0
-            file = read_job_file(self.job.work_dir) or JobFile(definition=self.job.definition())
+            file = read_job_file(self.job.work_dir) or new_job_file(self.job)
             attempt = Attempt(started=_now(), devices=self.devices or ())
             write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, attempt))), self.job.work_dir)
             with (self.job.work_dir / LOG_FILE).open("ab") as log:

@@ -109,6 +109,7 @@ def test_one_failure_stops_no_other_and_is_retried(
     assert "4 jobs: 3 finished, 1 failed" in out
     assert out.splitlines()[-1] == f"next        python tools/leaderboard.py {suite.work_dir}"
     assert {line[3] for line in steps(named(suite, OK[0]))} == {"3"}
+    assert set(read_job_file(failed.work_dir).digests) == {"config"}
 
     assert not execute(suite)  # takes the failed one no more
     assert "nothing to run" in capsys.readouterr().out

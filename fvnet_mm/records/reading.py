@@ -24,13 +24,17 @@ _CONTENTS = {"predictions", "demo_data", "vis", "vis_data"}
 _ROW_OF_NUMBERS = re.compile(r"\[\n\s+(-?[\d.][^\[\]{}\"]*?)\s*\]")
 
 
+class NewerRecord(UserError):
+    """A record that a newer fvnet_mm has written, and that this one therefore leaves alone."""
+
+
 def read_record(path: Path) -> RunRecord:
     """Reads and validates a record of this or an older version of the schema.
 
     Raises:
-        UserError: The file cannot be read, is cut short or no JSON, was written by a newer version, or holds what the
-            schema does not allow, such as unknown fields, metrics that are no numbers, or a protocol whose
-            fingerprint is another.
+        NewerRecord: It was written by a newer version.
+        UserError: The file cannot be read, is cut short or no JSON, or holds what the schema does not allow, such as
+            unknown fields, metrics that are no numbers, or a protocol whose fingerprint is another.
     """
     path = Path(path)
     try:
@@ -47,7 +51,7 @@ def read_record(path: Path) -> RunRecord:
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
         raise UserError(f"{path} is no run record: its schema_version is {version!r:.40}, no whole number.")
     if version > SCHEMA_VERSION:
-        raise UserError(
+        raise NewerRecord(
             f"{path} has schema version {version}, written by a newer fvnet_mm; this one reads up to version "
             f"{SCHEMA_VERSION}, so update it."
         )

@@ -27,6 +27,8 @@ TAKES = {
 def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
     """Does what ``run``, ``resume`` or ``retry`` asks for; says whether no job stands failed or unusable afterwards.
 
+    What runs here has finished, too; Slurm's jobs are only queued then.
+
     Raises:
         UserError: Data is missing, there are too few GPUs, or Slurm does not take the jobs.
     """
@@ -48,7 +50,8 @@ def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
     if any(found.state is State.FAILED for found in states.values()):
         print(f"retry       {_again(arguments, 'retry')}")
     print(f"next        python tools/leaderboard.py {shlex.quote(str(suite.work_dir))}")
-    return not any(found.state in (State.FAILED, State.OTHER) for found in states.values())
+    well = arguments.cluster == "slurm" or all(states[job.name].state is State.FINISHED for job in taken)
+    return well and not any(found.state in (State.FAILED, State.OTHER) for found in states.values())
 
 
 def require_data(jobs: Sequence[Job]) -> None:
@@ -57,15 +60,15 @@ def require_data(jobs: Sequence[Job]) -> None:
     Raises:
         UserError: One is not there or has another layout than the framework needs.
     """
-    # By config, since the data that one names itself is its own affair.
-    needed = {(job.config, job.data): job for job in jobs if job.data != DEMO}
+    # By config and options, since the data that they name is their own affair; seeds and trunks have no say.
+    needed = {(job.config, job.settings.cfg_options, job.data): job for job in jobs if job.data != DEMO}
     if needed:
-        from fvnet_mm.suite.facts import count_images, load
+        from fvnet_mm.suite.facts import count_images, data_of, load
 
         found: set[tuple[str, str]] = set()
         for job in needed.values():
             cfg, task = load(job)
-            if (key := (type(task).__name__, job.data)) not in found:
+            if (key := data_of(job, cfg, task)) not in found:
                 count_images(job, cfg, task)
                 found.add(key)
 
@@ -74,11 +77,16 @@ def _run(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> No
     resources = _resources(arguments)
     each = f"{resources.gpus} GPU{'s' * (resources.gpus != 1)}" if resources.gpus else "the CPU"
     print(f"{len(jobs)} jobs, {resources.jobs} at once, each on {each} with {resources.threads} threads", flush=True)
-    try:
-        run_locally(suite, jobs, resources, _report)
-    except KeyboardInterrupt:
-        print(f"\nthe jobs that ran are being ended; to go on: {_again(arguments, arguments.command)}", file=sys.stderr)
-        raise
+
+    def stopping() -> None:
+        print(
+            "\nthe jobs that run are being ended, each with a minute for its last checkpoint; to go on: "
+            + _again(arguments, arguments.command),
+            file=sys.stderr,
+            flush=True,
+        )
+
+    run_locally(suite, jobs, resources, _report, stopping)
 
 
 def _submit(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> None:
@@ -113,7 +121,7 @@ def _resources(arguments: argparse.Namespace) -> Resources:
 
 
 def _report(job: Job, found: JobState) -> None:
-    words = {State.RUNNING: "started", State.WAITING: "did not start"}
+    words = {State.RUNNING: "started", State.WAITING: "not started"}
     note = found.note or evaluated(found.record)
     if found.state is State.FAILED:
         note += f" ({job.work_dir / LOG_FILE})"

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from fvnet_mm.cli import tool_parser
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
-from fvnet_mm.engine.config_file import apply_overrides
+from fvnet_mm.engine.config_file import apply_overrides, innermost_dataset
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import Task
 from fvnet_mm.errors import UserError
@@ -85,12 +85,26 @@ def count_images(job: Job, cfg: Config, task: Task) -> tuple[int, int]:
     return folder.train.image_count, folder.val.image_count
 
 
+def data_of(job: Job, cfg: Config, task: Task) -> tuple[str, str]:
+    """What two jobs have in common if they read the same data: the task, and a folder or what the config names.
+
+    Raises:
+        UserError: The config joins several data sets.
+    """
+    data = job.data
+    if data == OWN:  # by what the config and the job's options say in the end, not by the config's name
+        used = (innermost_dataset(cfg[f"{name}_dataloader"].dataset) for name in ("train", "val"))
+        places = [{key: value for key, value in dataset.items() if key != "pipeline"} for dataset in used]
+        data = json.dumps(places, sort_keys=True, default=str)
+    return type(task).__name__, data
+
+
 def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts:
     """Tells what a job's training will do on one device.
 
     Args:
         job: Of a suite.
-        counted: Images that were counted before, by task and data; is added to.
+        counted: Images that were counted before, by :func:`data_of`; is added to.
 
     Raises:
         UserError: The config is wrong, or a folder that is named has no data.
@@ -100,9 +114,9 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     name, *images = BENCHMARKS[kind]
     assumed = None
     try:
-        if (kind, job.data) not in counted:
-            counted[kind, job.data] = count_images(job, cfg, task)
-        train_images, val_images = counted[kind, job.data]
+        if (data := data_of(job, cfg, task)) not in counted:
+            counted[data] = count_images(job, cfg, task)
+        train_images, val_images = counted[data]
     except UserError:
         if job.data != OWN:
             raise

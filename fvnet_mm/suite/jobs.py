@@ -62,6 +62,10 @@ class Job:
         data = self.data if self.data in (DEMO, OWN) else Path(self.data).name
         return dict(config=self.config.stem, backbone=self.backbone, data=data, seed=self.seed, **settings)
 
+    def identity(self) -> str:
+        """What tells it from the other jobs of its suite: the definition, and the very files."""
+        return repr((self.definition(), str(self.config), self.data, self.settings.weights))
+
 
 def expand(file: SuiteFile, work_dir: Path) -> tuple[Job, ...]:
     """All jobs of a suite, the grid's first, seeds last.
@@ -78,9 +82,9 @@ def expand(file: SuiteFile, work_dir: Path) -> tuple[Job, ...]:
     if not jobs:
         raise UserError("exclude leaves out every job, so there is nothing to train.")
     names: dict[str, Job] = {}
-    definitions: dict[str, Job] = {}
+    identities: dict[str, Job] = {}
     for job in jobs:
-        if (twin := definitions.setdefault(repr(job.definition()), job)) is not job:
+        if (twin := identities.setdefault(job.identity(), job)) is not job:
             same = f"{job.name} twice" if twin.name == job.name else f"{twin.name} and {job.name}, the same training"
             raise UserError(f"the suite asks for {same}; leave one out.")
         if names.setdefault(job.name, job) is not job:

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -67,7 +67,7 @@ def _entries(
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     groups: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(repr(job.definition() | dict(seed=None)), []).append(job)
+        groups.setdefault(replace(job, seed=0).identity(), []).append(job)
     for number, group in enumerate(groups.values(), 1):
         try:
             facts = facts_of(group[0], counted)

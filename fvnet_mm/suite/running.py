@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ import submitit
 from submitit.slurm.slurm import SlurmJob
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, state_of
+from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, is_held, state_of
 from fvnet_mm.suite.training import Training
 
 Report = Callable[[Job, JobState], None]
@@ -36,6 +37,16 @@ _UNKNOWN_AT_FIRST = 300
 
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 """Slurm's words for a job that will not run any more."""
+
+
+_OURS = {
+    "job_name": "it is the suite's name",
+    "array_parallelism": "it is --jobs",
+    "gpus_per_node": "it is --gpus",
+    "num_gpus": "it is --gpus",
+    "stderr_to_stdout": "job.log has both",
+}
+"""By parameter of Slurm that the suite gives itself: what to say to one who gives it, too."""
 
 
 @dataclass(frozen=True)
@@ -62,58 +73,78 @@ def states_of(jobs: Sequence[Job]) -> dict[str, JobState]:
     return {job.name: state_of(job, job.name in queued) for job in jobs}
 
 
-def run_locally(suite: Suite, jobs: Sequence[Job], resources: Resources, report: Report) -> None:
+def run_locally(
+    suite: Suite,
+    jobs: Sequence[Job],
+    resources: Resources,
+    report: Report,
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
     """Runs jobs as processes of this machine, so many at once, and returns when all have ended.
 
-    The processes outlive this one if it is killed; Ctrl-C ends them, too. Jobs that an earlier one has left running are
-    waited for, and count among those at once.
+    The processes outlive this one if it is killed; Ctrl-C ends them, too, and is raised when they have ended. Jobs
+    that an earlier one has left running are waited for, and count among those at once; they keep the GPUs that they
+    have.
 
     Args:
         suite: The jobs' suite.
         jobs: Those to run; of one that is running the end is awaited.
         resources: What they may take.
         report: Called when a job starts and when it has ended.
+        stopping: Called at Ctrl-C, before the end of the jobs is awaited.
+
+    Raises:
+        UserError: The work dir cannot be made.
     """
+    folder = _folder(suite)
     states = {job.name: state_of(job) for job in jobs}
     running = [job for job in jobs if states[job.name].state is State.RUNNING]
-    taken = [device for job in running for device in states[job.name].attempts[-1].devices]
-    free: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
-    for devices in _shares(resources, taken):
-        free.put(devices)
     stop = threading.Event()
+    gpus = _Devices(resources, {job: states[job.name].attempts[-1].devices for job in running}, stop)
+
+    def awaited(job: Job) -> JobState:
+        while (found := state_of(job)).state is State.RUNNING and not stop.is_set():
+            time.sleep(_POLL)
+        return found
 
     def attempt(job: Job) -> None:
-        if job in running:
-            while state_of(job).state is State.RUNNING and not stop.is_set():
-                time.sleep(_POLL)
-            if resources.gpus:
-                free.put(states[job.name].attempts[-1].devices)
-            if state_of(job).state is not State.INTERRUPTED:
-                return
-        devices = free.get()
+        # One that did not run before may do so by now, under another driver.
+        ran = job in running or state_of(job).state in (State.RUNNING, State.FINISHED)
+        if ran and awaited(job).state is not State.INTERRUPTED:
+            return
+        devices = gpus.take()
         try:
             if stop.is_set():
                 return
-            executor = submitit.LocalExecutor(_folder(suite))
+            executor = submitit.LocalExecutor(folder)
             executor.update_parameters(timeout_min=_NO_LIMIT)
             handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
             report(job, JobState(State.RUNNING))
-            while not handle.done() and not stop.is_set():
+            while not handle.done():
+                if stop.is_set():
+                    # To submitit's controller, which hands it on; again and again, since it may only just have started.
+                    # Not handle.cancel(), which gives the training a second.
+                    os.kill(int(handle.job_id), signal.SIGTERM)
                 time.sleep(_POLL)
-            handle.cancel()
+            awaited(job)  # by its training, which has outlived submitit's processes, or is another driver's
         finally:
-            free.put(devices)
+            gpus.give_back(devices)
 
     order = [*running, *(job for job in jobs if job not in running)]
-    with ThreadPoolExecutor(resources.jobs) as pool:
+    # submitit's processes inherit their thread's mask: Ctrl-C in the terminal reaches them as well as this one, and
+    # would end them before the training that they look after.
+    mask = (signal.SIG_BLOCK, {signal.SIGINT})
+    with ThreadPoolExecutor(resources.jobs, initializer=signal.pthread_sigmask, initargs=mask) as pool:
         futures = {pool.submit(attempt, job): job for job in order}
         try:
             for future in as_completed(futures):
                 future.result()
                 report(futures[future], state_of(futures[future]))
-        except BaseException:
+        except BaseException as error:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                stopping()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -127,10 +158,14 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
         parameters: Of submitit's Slurm executor, such as partition, time (minutes) and mem.
 
     Raises:
-        UserError: There is no Slurm here, it has no such parameter, or it refuses.
+        UserError: There is no Slurm here, it has no such parameter or the suite gives it itself, it refuses, or the
+            work dir cannot be made.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("there is no Slurm here (sbatch and srun); leave --cluster slurm out to run on this machine.")
+    for name in parameters:
+        if name in _OURS:
+            raise UserError(f"--sbatch takes no {name.replace('_', '-')}: {_OURS[name]}.")
     executor = submitit.SlurmExecutor(_folder(suite), max_num_timeout=_TIMEOUTS)
     try:
         executor.update_parameters(
@@ -142,7 +177,8 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
         )
         with executor.batch():
             handles = [executor.submit(Training(job, resources.threads, resources.gpus)) for job in jobs]
-    except (ValueError, RuntimeError, OSError) as error:  # a parameter, sbatch's refusal, no sbatch
+    # A parameter's name, its kind, sbatch's refusal, no sbatch.
+    except (ValueError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise UserError(f"Slurm does not take the jobs: {error}") from error
     for job, handle in zip(jobs, handles, strict=True):
         with replacing(job.work_dir / QUEUE_FILE) as temporary:
@@ -158,21 +194,55 @@ def visible_devices() -> tuple[str, ...]:
     return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
 
 
-def _shares(resources: Resources, taken: Collection[str]) -> list[tuple[str, ...]]:
-    """The GPUs of each job that may run at once; none for those on the CPU."""
-    if not resources.gpus:
-        return [()] * resources.jobs
-    free = list(resources.devices)
-    for device in taken:
-        if device in free:
-            free.remove(device)
-    size = resources.gpus
-    return [tuple(free[i : i + size]) for i in range(0, len(free) - size + 1, size)]
+class _Devices:
+    """The GPUs, handed out in shares of as many as a job takes; jobs that an earlier driver left running keep theirs.
+
+    The latter may have shares of another size, or devices that are not among these.
+    """
+
+    def __init__(self, resources: Resources, left: Mapping[Job, tuple[str, ...]], stop: threading.Event) -> None:
+        self._size = resources.gpus
+        self._free = Counter(resources.devices)
+        self._left = dict(left)
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def take(self) -> tuple[str, ...]:
+        """Waits for a share and takes it; it is empty for a job on the CPU, or after a stop."""
+        while self._size and not self._stop.is_set():
+            with self._lock:
+                if len(share := self._share()) == self._size:
+                    self._free.subtract(share)
+                    return share
+            time.sleep(_POLL)
+        return ()
+
+    def give_back(self, share: tuple[str, ...]) -> None:
+        """Lets others have what was taken."""
+        with self._lock:
+            self._free.update(share)
+
+    def _share(self) -> tuple[str, ...]:
+        # By the lock, not when a job's end is noticed: its devices are free although nobody waits for it yet.
+        self._left = {job: devices for job, devices in self._left.items() if is_held(job.work_dir)}
+        free = self._free.copy()
+        for devices in self._left.values():
+            free.subtract(devices)
+        # The emptiest ones, and each once; sorting keeps the order of equals, so neighbours stay together.
+        best = sorted(self._free, key=lambda device: -free[device])
+        return tuple(device for device in best[: self._size] if free[device] > 0)
 
 
 def _folder(suite: Suite) -> Path:
-    """submitit's own files: pickled jobs, and what it logs of itself."""
-    return suite.work_dir / "submitit"
+    """Makes the folder of submitit's own files: pickled jobs, and what it logs of itself.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    folder = suite.work_dir / "submitit"
+    with written_or_said(f"the folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _queued(jobs: Sequence[Job]) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -23,14 +24,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import RunRecord
-from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
+from fvnet_mm.suite.contents import CONTENTS, digest_of
 from fvnet_mm.suite.jobs import Job
 
 JOB_FILE, LOCK_FILE, LOG_FILE, QUEUE_FILE = "job.json", "job.lock", "job.log", "job.slurm"
 """In a work dir: the attempts, what a running one locks, its console, and the number of its job in Slurm's queue."""
 
 _INTERRUPTED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-"""Signals by which somebody ends a run that is in order; a shell's status for them is 128 more."""
+"""Signals by which somebody ends a run that is in order."""
+
+_STATUSES = {-number for number in _INTERRUPTED} | {128 + number for number in _INTERRUPTED}
+"""The exit statuses after them: a process's and a shell's."""
+
+_OF_TORCHRUN = re.compile(r"SignalException: Process \d+ got signal: (\d+)$")
+"""The last line of torchrun when a signal ends it; its exit status is 1 then, as after a failure."""
 
 
 class State(enum.Enum):
@@ -46,7 +54,10 @@ class State(enum.Enum):
 
 
 class Attempt(BaseModel):
-    """A start of a job's training: when, on which devices, when it ended, with which exit status, and why."""
+    """A start of a job's training: when, on which devices, when it ended, with which exit status, and why.
+
+    ``stopped`` if it was asked to end, by Ctrl-C or by Slurm: its exit status is no failure's then, whatever it is.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,14 +66,22 @@ class Attempt(BaseModel):
     ended: datetime | None = None
     exit_status: int | None = None
     reason: str | None = None
+    stopped: bool = False
 
 
 class JobFile(BaseModel):
-    """``job.json``: which training this is (:meth:`Job.definition`), and the attempts at it, the first one first."""
+    """``job.json``: which training this is, and the attempts at it, the first one first.
+
+    Attributes:
+        definition: As :meth:`Job.definition` has it.
+        digests: Of the config's and the weights' contents when it was begun; empty in files that know of none.
+        attempts: All of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     definition: dict[str, object]
+    digests: dict[str, str] = {}
     attempts: tuple[Attempt, ...] = ()
 
 
@@ -96,9 +115,18 @@ def state_of(job: Job, queued: bool = False) -> JobState:
     if changed:
         note = f"{job.work_dir} holds a run with other settings ({', '.join(changed)}); move it away"
         return JobState(State.OTHER, note, attempts=file.attempts)
-    record, note = _record(job.work_dir)
+    newer = False
+    try:
+        record, note = _record(job.work_dir)
+    except NewerRecord as error:
+        record, note, newer = None, str(error), True
     if is_held(job.work_dir):
         state = State.RUNNING
+    elif edited := [what for what, digest in file.digests.items() if digest_of(job, what) not in (None, digest)]:
+        state = State.OTHER
+        note = f"{job.work_dir} holds a run from before the {' and the '.join(edited)} changed; move it away"
+    elif newer:  # a retry would begin it anew
+        state = State.OTHER
     elif record is not None and record.status == "finished":
         state = State.FINISHED
     elif queued:
@@ -107,12 +135,23 @@ def state_of(job: Job, queued: bool = False) -> JobState:
         state = State.WAITING
     else:
         state, why = _ended(file.attempts[-1])
-        note = why or note
+        # A training that went well leaves no other word than what is wrong with its record.
+        note = (note or why) if file.attempts[-1].exit_status == 0 else (why or note)
     return JobState(state, note, record, file.attempts)
 
 
+def new_job_file(job: Job) -> JobFile:
+    """That of a job without attempts."""
+    digests = {what: digest for what in CONTENTS if (digest := digest_of(job, what)) is not None}
+    return JobFile(definition=job.definition(), digests=digests)
+
+
 def is_finished(work_dir: Path) -> bool:
-    """Whether the record in a work dir says so."""
+    """Whether the record in a work dir says so.
+
+    Raises:
+        NewerRecord: Only a newer version knows.
+    """
     record, _ = _record(work_dir)
     return record is not None and record.status == "finished"
 
@@ -122,6 +161,8 @@ def _record(work_dir: Path) -> tuple[RunRecord | None, str]:
         return None, ""
     try:
         return read_record(work_dir / RECORD), ""
+    except NewerRecord:
+        raise
     except UserError as error:
         return None, str(error)
 
@@ -131,7 +172,9 @@ def _ended(attempt: Attempt) -> tuple[State, str]:
     if attempt.ended is None:  # the process that would have said so is gone, too
         return State.INTERRUPTED, ""
     status = attempt.exit_status
-    if status in {-number for number in _INTERRUPTED} | {128 + number for number in _INTERRUPTED}:
+    found = _OF_TORCHRUN.search(attempt.reason or "")
+    signaled = found is not None and int(found[1]) in _INTERRUPTED
+    if attempt.stopped or signaled or status in _STATUSES:
         return State.INTERRUPTED, ""
     return State.FAILED, attempt.reason or f"exit status {status}"
 

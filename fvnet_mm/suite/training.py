@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 
 from submitit.helpers import Checkpointable, DelayedSubmission
 
 from fvnet_mm.suite.jobs import ROOT, Job
-from fvnet_mm.suite.state import LOG_FILE, Attempt, JobFile, held, is_finished, read_job_file, write_job_file
+from fvnet_mm.suite.state import LOG_FILE, Attempt, held, is_finished, new_job_file, read_job_file, write_job_file
 
 _GRACE = 60.0
 """Seconds that a training has for its last checkpoint after SIGTERM."""
@@ -43,18 +44,22 @@ class Training(Checkpointable):
     devices: tuple[str, ...] | None = None
     tool: Path = ROOT / "tools" / "train.py"
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _asked: bool = field(default=False, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Returns the exit status of the training."""
+        if self.devices is not None:
+            self._heed_the_driver()
         with held(self.job.work_dir) as lock:
             if is_finished(self.job.work_dir):  # by an earlier submission of the same job
                 return 0
-            file = read_job_file(self.job.work_dir) or JobFile(definition=self.job.definition())
+            file = read_job_file(self.job.work_dir) or new_job_file(self.job)
             attempt = Attempt(started=_now(), devices=self.devices or ())
             write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, attempt))), self.job.work_dir)
             with (self.job.work_dir / LOG_FILE).open("ab") as log:
                 begin = log.seek(0, os.SEEK_END)
-                # A session of its own: Ctrl-C in the driver's terminal reaches it as one SIGTERM, from here.
+                # A session of its own: Ctrl-C in the driver's terminal reaches it as one SIGTERM, by _stop.
                 process = self._process = subprocess.Popen(
                     self.command(resume=bool(file.attempts)),
                     stdout=log,
@@ -65,13 +70,15 @@ class Training(Checkpointable):
                     start_new_session=True,
                 )
                 try:
-                    while process.poll() is None:
+                    while process.poll() is None and not self._asked:
                         time.sleep(_POLL)
                 finally:
                     self._stop()
                     status = process.returncode
-                    why = reason(self.job.work_dir / LOG_FILE, begin, status) if status else None
-                    ended = attempt.model_copy(update=dict(ended=_now(), exit_status=status, reason=why))
+                    failed = status and not self._stopped
+                    why = reason(self.job.work_dir / LOG_FILE, begin, status) if failed else None
+                    how = dict(ended=_now(), exit_status=status, reason=why, stopped=self._stopped)
+                    ended = attempt.model_copy(update=how)
                     write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, ended))), self.job.work_dir)
         return status
 
@@ -91,10 +98,22 @@ class Training(Checkpointable):
 
     __submitit_checkpoint__ = checkpoint  # what newer releases of submitit call it
 
+    def _heed_the_driver(self) -> None:
+        """Lets SIGTERM and SIGINT end the training, however often they come. On Slurm both are left to submitit."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._asked = True
+
+        signal.signal(signal.SIGTERM, ask)
+        signal.signal(signal.SIGINT, ask)
+        # The driver starts submitit's processes with SIGINT blocked; the training shall not inherit that.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
     def _stop(self) -> None:
         process = self._process
         if process is None or process.poll() is not None:
             return
+        self._stopped = True
         process.send_signal(signal.SIGTERM)
         until = time.monotonic() + _GRACE
         # Not process.wait(): this may run in a signal's handler, within the same thread's poll().

@@ -1,11 +1,15 @@
 """What a training will do, against the numbers that its protocol states."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.suite.commands import require_data
 from fvnet_mm.suite.facts import Facts, facts_of
+from fvnet_mm.suite.jobs import ROOT
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.timing import Timing
 
@@ -53,6 +57,36 @@ def test_a_folder_counts_its_images(read: Callable[[str], Suite], tiny_coco: obj
     assert (found.trained_images, found.val_images) == (12 * 8, 4)
     with pytest.raises(UserError):
         facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: {tiny_ade20k}")
+
+
+def own(folder: object) -> str:
+    """The options by which a config for COCO reads another folder."""
+    return "cfg_options: " + json.dumps([f"{name}_dataloader.dataset.data_root={folder}/" for name in ("train", "val")])
+
+
+def test_each_config_and_option_has_its_own_data(read: Callable[[str], Suite], tiny_coco: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.py"
+    config.write_text(f"_base_ = {str(ROOT / 'configs/retinanet_fvnet_t_coco.py')!r}\n")
+    here = f"{{config: configs/retinanet_fvnet_t_coco.py, name: a, {own(tiny_coco)}}}"
+    require_data(read(f"runs: [{here}]").jobs)
+    for other in (f"{{config: {config}}}", f"{{config: configs/retinanet_fvnet_t_coco.py, {own('/nowhere')}}}"):
+        suite = read(f"runs: [{here}, {other}]")
+        with pytest.raises(UserError, match="there is no data in"):
+            require_data(suite.jobs)
+        counted: dict[tuple[str, str], tuple[int, int]] = {}
+        first, second = (facts_of(job, counted) for job in suite.jobs)
+        assert (first.assumed, first.val_images, second.assumed) == (None, 4, "COCO 2017")
+
+
+def test_data_of_many_configs_is_counted_once(
+    read: Callable[[str], Suite], tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = ("retinanet_fvnet_t_coco", "retinanet_fvnet_s_coco", "mask_rcnn_fvnet_t_coco")
+    runs = ", ".join(f"{{config: configs/{config}.py, seeds: [0, 1], {own(tiny_coco)}}}" for config in configs)
+    calls = []
+    monkeypatch.setattr("fvnet_mm.suite.facts.count_images", lambda job, cfg, task: calls.append(job.name))
+    require_data(read(f"runs: [{runs}]").jobs)
+    assert len(calls) == 1
 
 
 def test_hours_and_bytes() -> None:

@@ -102,6 +102,24 @@ def test_what_cannot_be_meant(read: Callable[[str], Suite], text: str, sentence:
         read(text)
 
 
+def test_files_of_the_same_name_in_other_folders_are_other_trainings(
+    read: Callable[[str], Suite], tmp_path: Path
+) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "latest.pth").touch()
+        (tmp_path / folder / "mine.py").touch()
+    for run in (
+        "config: configs/fvnet_s_in1k.py, weights: {}/latest.pth",
+        "config: {}/mine.py",
+        "config: configs/fvnet_s_in1k.py, data: {}",
+    ):
+        here, there = (run.format(tmp_path / folder) for folder in ("x", "y"))
+        assert len(read(f"runs: [{{{here}, name: a}}, {{{there}, name: b}}]").jobs) == 2
+        with pytest.raises(UserError, match="the same training"):
+            read(f"runs: [{{{here}, name: a}}, {{{here}, name: b}}]")
+
+
 def test_the_suites_of_the_repository() -> None:
     demo, paper = (read_suite(ROOT / "suites" / f"{name}.yaml") for name in ("demo", "paper"))
     assert len(demo.jobs) == 2 * 4 * 2

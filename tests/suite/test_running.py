@@ -1,6 +1,7 @@
 """Jobs that fail, are killed, go on, and go to Slurm; a stand-in trains, so that it takes seconds."""
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +21,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.suite import commands, running
 from fvnet_mm.suite.jobs import ROOT, Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import State, is_held, read_job_file
+from fvnet_mm.suite.state import Attempt, JobFile, JobState, State, held, is_held, read_job_file, write_job_file
 from fvnet_mm.suite.training import Training
 
 SUITE = """
@@ -50,13 +53,14 @@ def _stand_in(trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
-    """Starts a driver as a process of its own."""
+    """Starts a driver as a process of its own; what it says of mistakes goes to ``console``."""
     started = []
 
     def start(jobs: int) -> subprocess.Popen[bytes]:
         words = [ROOT / "tools" / "suite.py", trainer, "run", tmp_path / "suite.yaml", "--work-dir", tmp_path / "work"]
         words = [sys.executable, "-c", DRIVER, *map(str, words), "--jobs", str(jobs), "--gpus", "0"]
-        started.append(subprocess.Popen(words, start_new_session=True))
+        with (tmp_path / "console").open("ab") as console:
+            started.append(subprocess.Popen(words, start_new_session=True, stderr=console))
         return started[-1]
 
     yield start
@@ -105,6 +109,7 @@ def test_one_failure_stops_no_other_and_is_retried(
     assert "4 jobs: 3 finished, 1 failed" in out
     assert out.splitlines()[-1] == f"next        python tools/leaderboard.py {suite.work_dir}"
     assert {line[3] for line in steps(named(suite, OK[0]))} == {"3"}
+    assert set(read_job_file(failed.work_dir).digests) == {"config"}
 
     assert not execute(suite)  # takes the failed one no more
     assert "nothing to run" in capsys.readouterr().out
@@ -165,6 +170,101 @@ def test_jobs_that_were_killed_with_their_driver_go_on(
     assert (first_attempt.ended, second.exit_status) == (None, 0)
 
 
+def test_two_drivers_both_wait_for_the_end(
+    read: Callable[[str], Suite],
+    trainer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+
+    class Executor(running.submitit.LocalExecutor):
+        """Its process finds the lock held, and ends at once."""
+
+        def submit(self, training: Training) -> SimpleNamespace:
+            threading.Thread(target=Training(job, tool=trainer)).start()  # the other driver's
+            wait_for(lambda: is_held(job.work_dir) and read_job_file(job.work_dir) is not None)
+            return SimpleNamespace(done=lambda: True)
+
+    monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
+    assert execute(suite)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["started", "finished"]
+
+
+def test_what_another_driver_has_begun_or_ended_is_not_started_again(
+    read: Callable[[str], Suite], trainer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1, 2]}]")
+    _, *others = suite.jobs
+
+    def report(job: Job, found: JobState) -> None:
+        print(job.seed, found.state.value)
+        if (job.seed, found.state) == (0, State.RUNNING):  # the first of ours: now the other driver takes the rest
+            Training(others[0], tool=trainer)()
+            threading.Thread(target=Training(others[1], tool=trainer)).start()
+            wait_for(lambda: is_held(others[1].work_dir) and read_job_file(others[1].work_dir) is not None)
+
+    running.run_locally(suite, suite.jobs, running.Resources(1), report)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["0 running", "0 finished", "1 finished", "2 finished"]
+    assert all(len(read_job_file(job.work_dir).attempts) == 1 for job in suite.jobs)
+
+
+def test_a_job_that_cannot_start_is_said_and_counts(
+    read: Callable[[str], Suite], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+    job.work_dir.parent.mkdir()
+    job.work_dir.symlink_to(tmp_path / "not mounted")
+    assert not execute(suite)
+    assert f"not started {job.name}: see {job.work_dir.parent / 'submitit'}" in capsys.readouterr().out
+
+
+SLOW = """
+import signal, sys, time
+from pathlib import Path
+
+work_dir = Path(sys.argv[sys.argv.index("--work-dir") + 1])
+
+def save(number, frame):
+    with (work_dir / "terms").open("a") as terms:
+        print(number, file=terms)
+    time.sleep(1.5)
+    (work_dir / "epoch_1.pth").touch()
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, save)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGINT).__name__, flush=True)
+time.sleep(600)
+"""
+"""Takes longer for its last checkpoint than submitit gives to what it cancels."""
+
+
+def test_ctrl_c_waits_for_the_last_checkpoint(
+    read: Callable[[str], Suite], driver: Callable[[int], subprocess.Popen[bytes]], tmp_path: Path, trainer: Path
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]")
+    trainer.write_text(SLOW)
+    first = suite.jobs[0]
+    started = driver(1)
+    log = first.work_dir / "job.log"
+    wait_for(lambda: log.exists() and log.read_bytes().endswith(b"\n"))
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the driver and submitit's processes
+    assert started.wait(timeout=60) == 130
+    assert not is_held(first.work_dir)
+    (attempt,) = read_job_file(first.work_dir).attempts
+    assert (attempt.exit_status, attempt.stopped, attempt.ended is not None) == (1, True, True)
+    assert (first.work_dir / "epoch_1.pth").exists()
+    assert (first.work_dir / "terms").read_text() == f"{signal.SIGTERM:d}\n"
+    assert log.read_text() == "set() default_int_handler\n"  # submitit's mask is not the training's
+    assert [running.states_of(suite.jobs)[job.name].state for job in suite.jobs] == [State.INTERRUPTED, State.WAITING]
+    console = (tmp_path / "console").read_text()
+    assert "the jobs that run are being ended" in console
+    assert "Traceback" not in console
+
+
 def test_another_run_in_a_work_dir_is_named_and_left(
     read: Callable[[str], Suite], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +304,30 @@ def test_preemption_stops_the_training_and_goes_on(read: Callable[[str], Suite],
     assert "--resume" in repeated.command(resume=True)
 
 
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "lambda *_: sys.exit(1)",  # as torchrun does
+        "signal.SIG_IGN",  # and is killed in the end
+    ],
+)
+def test_what_is_stopped_has_not_failed(
+    read: Callable[[str], Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: str
+) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]").jobs
+    tool = tmp_path / "deaf.py"
+    tool.write_text(f"import signal, sys, time\nsignal.signal(15, {handler})\nprint('up', flush=True)\ntime.sleep(600)")
+    training = Training(job, tool=tool)
+    monkeypatch.setattr("fvnet_mm.suite.training._GRACE", 0.5)
+    thread = threading.Thread(target=training)
+    thread.start()
+    log = job.work_dir / "job.log"
+    wait_for(lambda: log.exists() and b"up" in log.read_bytes())
+    training._stop()
+    thread.join()
+    assert running.states_of([job])[job.name].state is State.INTERRUPTED
+
+
 def test_command_for_several_gpus(read: Callable[[str], Suite]) -> None:
     (job,) = read("runs: [{config: configs/fvnet_s_in1k.py, seeds: [4]}]").jobs
     command = Training(job, gpus=8).command(resume=False)
@@ -222,11 +346,87 @@ def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest
         execute(suite, gpus=2, jobs=2)
     resources = commands._resources(argparse.Namespace(gpus=None, jobs=None, threads=None, jobs_per_gpu=1))
     assert (resources.jobs, resources.gpus, resources.devices) == (3, 1, ("0", "1", "2"))
-    assert running._shares(resources, ["1"]) == [("0",), ("2",)]
+    assert shares(resources) == [("0",), ("1",), ("2",)]
     shared = commands._resources(argparse.Namespace(gpus=2, jobs=None, threads=1, jobs_per_gpu=3))
     assert shared.jobs == 3
-    assert running._shares(shared, []) == [("0", "1")] * 3
-    assert running._shares(shared, ["0", "1"]) == [("0", "1")] * 2, "one of the three is running"
+    assert shares(shared) == [("0", "1")] * 3
+
+
+def shares(resources: running.Resources, left: dict[Job, tuple[str, ...]] | None = None) -> list[tuple[str, ...]]:
+    """The GPUs that as many jobs get as can run at once."""
+    devices = running._Devices(resources, left or {}, threading.Event())
+    found = []
+    while len(share := devices._share()) == resources.gpus:
+        found.append(devices.take())
+        assert found[-1] == share
+    return found
+
+
+@pytest.mark.parametrize(
+    ("earlier", "gpus", "devices", "beside", "after"),
+    [
+        ((), 1, "0", ["0"], ["0"]),  # on the CPU, or on Slurm
+        (("0",), 2, "01", [], ["01"]),
+        (("0",), 2, "0123", ["12"], ["01", "23"]),
+        (("0", "1"), 1, "01", [], ["0", "1"]),
+        (("0", "1"), 1, "0101", ["0", "1"], ["0", "1", "0", "1"]),
+        (("7", "1"), 1, "01", ["0"], ["0", "1"]),  # of another CUDA_VISIBLE_DEVICES
+    ],
+)
+def test_a_restart_with_other_gpus(
+    read: Callable[[str], Suite],
+    earlier: tuple[str, ...],
+    gpus: int,
+    devices: str,
+    beside: list[str],
+    after: list[str],
+) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]").jobs
+    resources = running.Resources(jobs=4, gpus=gpus, devices=tuple(devices))
+    with held(job.work_dir):
+        assert shares(resources, {job: earlier}) == list(map(tuple, beside))
+    assert shares(resources, {job: earlier}) == list(map(tuple, after))
+
+
+@pytest.mark.parametrize(("earlier", "gpus", "devices"), [((), 1, "0"), (("0",), 2, "01"), (("0", "1"), 1, "01")])
+def test_each_job_after_a_restart_has_as_many_gpus_as_asked(
+    read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch, earlier: tuple[str, ...], gpus: int, devices: str
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1, 2]}]")
+    first = suite.jobs[0]
+    left = Attempt(started=datetime.now(timezone.utc), devices=earlier)
+    write_job_file(JobFile(definition=first.definition(), attempts=(left,)), first.work_dir)
+    given: list[tuple[str, ...]] = []
+
+    class Executor(running.submitit.LocalExecutor):
+        def submit(self, training: Training) -> SimpleNamespace:
+            given.append(training.devices)
+            return SimpleNamespace(done=lambda: True)
+
+    monkeypatch.setattr(running.submitit, "LocalExecutor", Executor)
+    monkeypatch.setattr(running, "_POLL", 0.01)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(held(first.work_dir))
+        threading.Timer(0.1, lock.pop_all().close).start()  # it ends, and is to go on
+        resources = running.Resources(1, gpus=gpus, devices=tuple(devices))
+        running.run_locally(suite, suite.jobs, resources, lambda job, found: None)
+    assert given == [tuple(devices[:gpus])] * 3
+
+
+def test_two_that_share_a_gpu_leave_it_when_both_have_ended(read: Callable[[str], Suite]) -> None:
+    first, second = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]").jobs
+    resources = running.Resources(jobs=1, gpus=1, devices=("0",))
+    left = {first: ("0",), second: ("0",)}
+    with held(second.work_dir):
+        assert shares(resources, left) == []
+    assert shares(resources, left) == [("0",)]
+
+
+def test_a_work_dir_that_cannot_be_made_is_said(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (tmp_path / "work").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match=rf"the folder {tmp_path}/work/submitit cannot be written: File exists\."):
+        execute(suite)
 
 
 def test_slurm_gets_an_array_once(
@@ -250,6 +450,12 @@ def test_slurm_gets_an_array_once(
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     with pytest.raises(UserError, match=r"Slurm does not take the jobs: .*nonsense"):
         execute(suite, cluster="slurm", sbatch=["nonsense=1"])
+    with pytest.raises(UserError, match="--sbatch takes no job-name: it is the suite's name"):
+        execute(suite, cluster="slurm", sbatch=["job-name=mine"])
+    with pytest.raises(UserError, match="--sbatch takes no gpus-per-node: it is --gpus"):
+        execute(suite, cluster="slurm", sbatch=["gpus-per-node=2"])
+    with pytest.raises(UserError, match="Slurm does not take the jobs: "):
+        execute(suite, cluster="slurm", sbatch=["setup=7"])  # a list, for submitit
     assert execute(suite, cluster="slurm", jobs=2, gpus=1, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
     script = (tmp_path / "script").read_text()
     for flag in (

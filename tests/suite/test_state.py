@@ -18,13 +18,16 @@ from fvnet_mm.suite.state import (
     LOCK_FILE,
     Attempt,
     JobFile,
+    JobState,
     State,
     held,
     is_held,
+    new_job_file,
     read_job_file,
     state_of,
     write_job_file,
 )
+from fvnet_mm.suite.training import Training
 
 RECORD = json.loads(
     (Path(__file__).parents[1] / "report/leaderboard/records/retinanet_fvnet_t_seed0/run.json").read_text()
@@ -65,6 +68,13 @@ def test_before_and_after(job: Job) -> None:
         (ended(-signal.SIGTERM), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGINT), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGTERM), State.INTERRUPTED, ""),
+        (ended(1, f"torch.x.SignalException: Process 7 got signal: {signal.SIGTERM:d}"), State.INTERRUPTED, ""),
+        (
+            ended(1, "SignalException: Process 7 got signal: 11"),
+            State.FAILED,
+            "SignalException: Process 7 got signal: 11",
+        ),
+        (ended(1, "no luck").model_copy(update=dict(stopped=True)), State.INTERRUPTED, ""),
         (ended(-signal.SIGKILL, "killed"), State.FAILED, "killed"),
         (ended(2, "no data"), State.FAILED, "no data"),
         (ended(0), State.FAILED, "exit status 0"),
@@ -98,7 +108,20 @@ def test_a_damaged_record_is_no_finished_one(job: Job) -> None:
     (job.work_dir / "run.json").write_text('{"schema_version": 1')
     found = state_of(job)
     assert found.state is State.FAILED
-    assert "cut short" in found.note or "exit status 0" in found.note
+    assert "the file is cut short" in found.note
+    attempted(job, ended(2, "no data"))
+    assert state_of(job).note == "no data"
+
+
+def test_a_record_of_a_newer_version_is_left_alone(job: Job) -> None:
+    attempted(job, ended(0), status="finished")
+    (job.work_dir / "run.json").write_text(json.dumps(RECORD | dict(schema_version=RECORD["schema_version"] + 1)))
+    found = state_of(job)
+    assert found.state is State.OTHER
+    assert "written by a newer fvnet_mm" in found.note
+    with pytest.raises(UserError, match="written by a newer fvnet_mm"):
+        Training(job)()
+    assert len(read_job_file(job.work_dir).attempts) == 1
 
 
 def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None:
@@ -121,3 +144,43 @@ def test_places_do_not_matter(job: Job, tmp_path: Path) -> None:
     attempted(job, ended(0), status="finished")
     file = read_job_file(job.work_dir)
     assert str(tmp_path) not in file.model_dump_json()
+
+
+def test_other_contents_are_another_run(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    config, base, weights, others = (tmp_path / name for name in ("c.py", "b.py", "w.pth", "more/w.pth"))
+    others.parent.mkdir()
+
+    def found(file: Path) -> JobState:
+        (job,) = read(f"runs: [{{config: {config}, name: r, data: demo, weights: {file}}}]").jobs
+        return state_of(job)
+
+    config.write_text('_base_ = ["b.py"]\nlr = 1\n')
+    base.write_text("steps = 1\n")
+    weights.write_bytes(b"one")
+    others.write_bytes(b"one")
+    (job,) = read(f"runs: [{{config: {config}, name: r, data: demo, weights: {weights}}}]").jobs
+    write_job_file(new_job_file(job).model_copy(update=dict(attempts=(ended(0),))), job.work_dir)
+    (job.work_dir / "run.json").write_text(json.dumps(RECORD))
+    assert found(weights).state is found(others).state is State.FINISHED
+    config.write_text('# Mine.\n_base_ = ["b.py"]\n\nlr = 1  # once\n')
+    assert found(weights).state is State.FINISHED
+    base.write_text("steps = 10\n")
+    assert (found(weights).state, "before the config changed" in found(weights).note) == (State.OTHER, True)
+    with held(job.work_dir):
+        assert found(weights).state is State.RUNNING
+    base.write_text("steps = 1\n")
+    assert found(weights).state is State.FINISHED
+    others.write_bytes(b"another")
+    assert (found(others).state, "before the weights changed" in found(others).note) == (State.OTHER, True)
+    config.write_text("lr = (")  # which loading it will say
+    assert found(weights).state is State.OTHER
+
+
+def test_a_job_file_without_digests_is_read_as_before(job: Job) -> None:
+    attempted(job, ended(0), status="finished")
+    old = json.loads((job.work_dir / JOB_FILE).read_text())
+    del old["digests"]
+    for attempt in old["attempts"]:
+        del attempt["stopped"]
+    (job.work_dir / JOB_FILE).write_text(json.dumps(old))
+    assert state_of(job).state is State.FINISHED

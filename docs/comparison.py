@@ -138,8 +138,10 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
 
 
 def reference(scores: Scores, own: str) -> Trunk:
-    """The FVNet of a size that others are held against: the most like that of now among those with several runs."""
+    """The FVNet of a size that others are held against: that of now, or else the most like it."""
     run = sorted(trunk for trunk in scores if trunk.name == own)
+    if Trunk(own) in run:
+        return Trunk(own)
     several = [trunk for trunk in run if len(scores[trunk]) > 1] or run
     return min(several, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
 

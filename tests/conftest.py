@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
 from fvnet_mm.cli import run_tool
@@ -45,10 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_left() -> Iterator[None]:
     """Keeps what a run leaves in its process from the next test.
 
-    That is the registries' default scope, and the loggers, which print to what was the standard output of their test.
+    That is the registries' default scope, the loggers, which print to what was the standard output of their test, and
+    the message hubs, which a run of the same config that begins within the same second would find by their name.
     """
     yield
     DefaultScope._instance_dict.clear()
+    MessageHub._instance_dict.clear()
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:
             handler.close()

@@ -35,12 +35,13 @@ overrides:
 OK, BAD = ["retinanet_fvnet_t", "upernet_fvnet_t", "upernet_fvnet_s"], "retinanet_fvnet_s"
 
 DRIVER = """
-import runpy, sys
+import runpy, signal, sys
 from functools import partial
 from pathlib import Path
 
 from fvnet_mm.suite import running
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 running.Training = partial(running.Training, tool=Path(sys.argv.pop(2)))
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """

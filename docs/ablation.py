@@ -62,8 +62,7 @@ finite: no run diverged, at either learning rate.
   in its feed-forwards, 4.9 by the first two together and 5.9 by all three with kernels of 7 (in pairs of one seed; all
   three seeds of the last come to 21.0 and more, where ResNet-18, the best of the rivals, has 18.0 in the mean). All
   FVNets have the three now, with kernels of 3: larger ones, a third phase or a larger expansion gain half a point at
-  most. What the three cost was taken away in width: FVNet-T as it is now comes
-  to 19.6 (three seeds, on a CPU).
+  most. What the three cost was taken away in width: FVNet-T as it is now comes to 19.6 (three seeds, on a CPU).
 - **Nothing of that shows on CamVid**, where 200 steps at 128 x 96 hardly tell one network from another: FVNet-T as it
   is now is level with its fourth form.
 - **FTFUs in all phases are no better than x + SiLU(v)**, their limit without leak whose conductance is its attractor.

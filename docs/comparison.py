@@ -140,10 +140,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
 def reference(scores: Scores, own: str) -> Trunk:
     """The FVNet of a size that others are held against: that of now, or else the most like it."""
     run = sorted(trunk for trunk in scores if trunk.name == own)
-    if Trunk(own) in run:
-        return Trunk(own)
-    several = [trunk for trunk in run if len(scores[trunk]) > 1] or run
-    return min(several, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
+    return min(run, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:

@@ -22,6 +22,7 @@ from fvnet_mm.data.ade20k_layout import CLASSES_FILE, SPLIT_FOLDERS, find_ade20k
 from fvnet_mm.data.coco_layout import find_coco
 from fvnet_mm.data.fingerprint import fingerprint
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import new_folder
 
 CELLS = ("RBC", "WBC", "Platelets")
 STREET = (
@@ -34,7 +35,7 @@ UNLABELLED = len(STREET)
 
 def lay_out_bccd(source: Path, target: Path) -> None:
     """BCCD's own training and validation images, with a mask for each box that is the box."""
-    (target / "annotations").mkdir(parents=True)
+    (target / "annotations").mkdir()
     for split in ("train", "val"):
         (target / split).mkdir()
         document = {
@@ -104,13 +105,9 @@ LAY_OUT = {"bccd": (lay_out_bccd, find_coco), "camvid": (lay_out_camvid, find_ad
 def prepare(arguments: argparse.Namespace) -> None:
     """Makes the folder, whole or not at all, and says what is in it."""
     target = arguments.target
-    if target.exists():
-        raise UserError(f"{target} exists; remove it or name another folder.")
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     lay_out, find = LAY_OUT[arguments.name]
-    lay_out(arguments.source, partial)
-    partial.rename(target)
+    with new_folder(target) as partial:
+        lay_out(arguments.source, partial)
     folder = find(target)
     for split in (folder.train, folder.val):
         print(f"{split.name}: {split.image_count} images, fingerprint {fingerprint(split)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from fvnet_mm.cli import run_tool
 from fvnet_mm.data.ade20k_layout import SPLIT_FOLDERS, find_ade20k
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import new_folder
 
 
 def split_by_name(source: Path, target: Path) -> dict[str, list[str]]:
@@ -23,8 +24,6 @@ def split_by_name(source: Path, target: Path) -> dict[str, list[str]]:
     Raises:
         UserError: The source is not in the layout, or the target exists.
     """
-    if target.exists():
-        raise UserError(f"{target} exists; remove it or name another folder.")
     folder = find_ade20k(source)
     pairs = {
         image: (split.image_dir / image, split.label_dir / label)
@@ -36,17 +35,15 @@ def split_by_name(source: Path, target: Path) -> dict[str, list[str]]:
     names = sorted(pairs)
     first = folder.train.image_count
     found = dict(zip(SPLIT_FOLDERS.values(), (names[:first], names[first:]), strict=True))
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for split, images in found.items():
-        for image in images:
-            for kind, file in zip(("images", "annotations"), pairs[image], strict=True):
-                place = (partial / kind / split / image).with_suffix(file.suffix)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
-    for file in filter(Path.is_file, folder.root.iterdir()):  # such as classes.txt
-        shutil.copyfile(file, partial / file.name)
-    partial.rename(target)
+    with new_folder(target) as partial:
+        for split, images in found.items():
+            for image in images:
+                for kind, file in zip(("images", "annotations"), pairs[image], strict=True):
+                    place = (partial / kind / split / image).with_suffix(file.suffix)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, place)
+        for file in filter(Path.is_file, folder.root.iterdir()):  # such as classes.txt
+            shutil.copyfile(file, partial / file.name)
     return found
 
 

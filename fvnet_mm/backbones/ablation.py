@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .conv_norm import ConvNorm
 from .fluid_step import fluid_step
-from .ftfu import FTFU
+from .ftfu import FTFU, in_float32
 from .mpfb import UNITS
 
 
@@ -78,8 +78,7 @@ class PooledFTFU(FTFU):
         return fluid_step(x, offset, self._seen(x, mean), self.leak, self.dt)
 
     def conductances(self, x: Tensor) -> Tensor:
-        z = self._seen(x, x.mean((2, 3), keepdim=True))
-        return F.softplus(z.to(torch.promote_types(z.dtype, torch.float32)))
+        return F.softplus(in_float32(self._seen(x, x.mean((2, 3), keepdim=True))))
 
     def _seen(self, x: Tensor, mean: Tensor) -> Tensor:
         return self.conductance(x) + mean * self.conductance_by_mean.view(-1, 1, 1)
@@ -205,8 +204,7 @@ class CfCUnit(FTFU):
 
     def effective_time_constant(self, x: Tensor) -> Tensor:
         """Time in which the difference from the attractor shrinks by e, (N, C, H, W): the gate is that of a step."""
-        z = self.conductance(x)
-        return self.dt / F.softplus(self.dt * (self.leak + z.to(torch.promote_types(z.dtype, torch.float32))))
+        return self.dt / F.softplus(self.dt * (self.leak + in_float32(self.conductance(x))))
 
 
 class EulerUnit(FTFU):

@@ -92,6 +92,16 @@ def checked_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     return indices
 
 
+def checked_frozen_stages(frozen_stages: int, num_stages: int, out_indices: tuple[int, ...]) -> int:
+    """``frozen_stages`` of a trunk that builds so many stages, or a ValueError that says what is allowed."""
+    if not is_whole(frozen_stages, -1) or frozen_stages > num_stages:
+        raise ValueError(
+            f"frozen_stages must be from -1 (nothing) to {num_stages} (the stem and all {num_stages} stages that "
+            f"out_indices={out_indices} needs), but is {frozen_stages}."
+        )
+    return frozen_stages
+
+
 def is_whole(value: object, least: int) -> bool:
     """Whether a value is a whole number, and at least so much."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -128,8 +128,7 @@ class FTFU(nn.Module):
 
     def conductances(self, x: Tensor) -> Tensor:
         """Rate ``f >= 0`` at which the input pulls the state, (N, C, H, W), at least in float32."""
-        z = self.conductance(x)
-        return F.softplus(z.to(torch.promote_types(z.dtype, torch.float32)))
+        return F.softplus(in_float32(self.conductance(x)))
 
     def effective_time_constant(self, x: Tensor) -> Tensor:
         """Time in which a difference from equilibrium shrinks by e: tau / (1 + tau * f), (N, C, H, W).
@@ -155,6 +154,11 @@ class FTFU(nn.Module):
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, dt={self.dt}"
+
+
+def in_float32(x: Tensor) -> Tensor:
+    """``x`` at least in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class SiLUUnit(nn.Module):

@@ -16,7 +16,16 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES, FVNetArch, as_tuple, checked_out_indices, is_number, is_whole
+from .arch import (
+    MIN_SIZE,
+    STRIDES,
+    FVNetArch,
+    as_tuple,
+    checked_frozen_stages,
+    checked_out_indices,
+    is_number,
+    is_whole,
+)
 from .conv_norm import fuse_conv_norms
 from .mpfb import MPFB, Phase, UnitOptions
 from .stage import Downsample, Stage, Stem
@@ -113,11 +122,7 @@ class FVNet(BaseModule):
         )
         self.out_indices = checked_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
-        if not is_whole(frozen_stages, -1) or frozen_stages > num_stages:
-            raise ValueError(
-                f"frozen_stages must be from -1 (nothing) to {num_stages} (the stem and all {num_stages} "
-                f"stages that out_indices={self.out_indices} needs), but is {frozen_stages}."
-            )
+        self.frozen_stages = checked_frozen_stages(frozen_stages, num_stages, self.out_indices)
         if not is_number(drop_path_rate) or not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate must be at least 0 and less than 1, but is {drop_path_rate}.")
         if not is_whole(in_channels, 1):
@@ -125,7 +130,6 @@ class FVNet(BaseModule):
         for name, flag in (("norm_eval", norm_eval), ("with_cp", with_cp)):
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} must be True or False, but is {flag!r}.")
-        self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
         self.stem = Stem(

@@ -13,7 +13,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES, checked_out_indices
+from .arch import MIN_SIZE, STRIDES, checked_frozen_stages, checked_out_indices
 from .timm_features import (
     check_name,
     classifier,
@@ -85,14 +85,8 @@ class TimmBackbone(BaseModule):
         super().__init__(init_cfg)
         self.model_name = model_name
         self.out_indices = checked_out_indices(out_indices)
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = checked_frozen_stages(frozen_stages, self.out_indices[-1] + 1, self.out_indices)
         self.norm_eval = norm_eval
-        num_stages = self.out_indices[-1] + 1
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(
-                f"frozen_stages must be from -1 (nothing) to {num_stages} (the stem and all {num_stages} "
-                f"stages that out_indices={self.out_indices} needs), but is {frozen_stages}."
-            )
         levels = requested_levels(model_name, self.out_indices)
         self.channels = tuple(level.channels for level in levels)
         self.strides = tuple(STRIDES[i] for i in self.out_indices)

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES
+from .arch import MIN_SIZE, STRIDES, checked_frozen_stages
 from .recompute import recomputed
 
 
@@ -44,13 +44,8 @@ class StagedTrunk(BaseModule):
         Raises:
             ValueError: ``frozen_stages`` is out of range.
         """
-        if not -1 <= frozen_stages <= len(channels):
-            raise ValueError(
-                f"frozen_stages must be from -1 (nothing) to {len(channels)} (the stem and all {len(channels)} "
-                f"stages that out_indices={out_indices} needs), but is {frozen_stages}."
-            )
         self.out_indices = out_indices
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = checked_frozen_stages(frozen_stages, len(channels), out_indices)
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self._stage_channels = tuple(channels)

@@ -10,6 +10,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.suite.jobs import CONFIGS, Job
 
 CONTENTS = ("config", "weights")
@@ -72,11 +73,7 @@ def _read(file: Path, code: bool, changed: int, size: int) -> str:
     """Weights are large and a job's state is asked for often, so a file is read again only when it has changed."""
     if code:
         return hashlib.sha256(_without_comments(file.read_bytes())).hexdigest()
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(file)
 
 
 def _without_comments(code: bytes) -> bytes:

@@ -42,6 +42,8 @@ FOLDERS = {"train": "training", "val": "validation", "test": "test"}
 
 SETTINGS_FILE = "benchmark.json"
 
+_PARTS, _DRAWN = "parts", "settings.json"  # of an unfinished set: what its chunks say, and what they are drawn with
+
 CHUNK = 25
 """Images that are made, and lost when the making is killed, together."""
 
@@ -130,8 +132,8 @@ def _write(
     if not said.is_file():
         _make(unfinished, settings, workers, progress)
     # Else it was killed between its last file and its name.
-    shutil.rmtree(unfinished / "parts", ignore_errors=True)
-    (unfinished / "settings.json").unlink(missing_ok=True)
+    shutil.rmtree(unfinished / _PARTS, ignore_errors=True)
+    (unfinished / _DRAWN).unlink(missing_ok=True)
     if root.is_dir():
         root.rmdir()  # an empty one
     unfinished.replace(root)
@@ -167,8 +169,8 @@ def _make(
     folder: Path, settings: Mapping[str, object], workers: int | None, progress: Callable[[int, int], None] | None
 ) -> None:
     """Fill a folder with all that is not in it yet; last with the file that says that all is."""
-    parts = folder / "parts"
-    state = folder / "settings.json"
+    parts = folder / _PARTS
+    state = folder / _DRAWN
     drawn = {key: value for key, value in settings.items() if key != "images"}  # images that are there fit any number
     if folder.exists() and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != drawn):
         shutil.rmtree(folder)
@@ -245,7 +247,7 @@ def _write_chunk(root: Path, seed: int, image_size: int, chunk: _Chunk) -> None:
         own = [_annotate(first + i, image_id, item.thing, item.mask) for i, item in enumerate(scene.instances)]
         annotations += own
         digests.append(hashlib.sha256(jpeg + png + json.dumps(own).encode()).hexdigest())
-    with replacing(root / "parts" / chunk.part) as temporary:
+    with replacing(root / _PARTS / chunk.part) as temporary:
         part = {"images": images, "annotations": annotations, "digests": digests}
         temporary.write_text(json.dumps(part), encoding="utf-8")
 
@@ -265,7 +267,7 @@ def _annotate(number: int, image_id: int, thing: int, mask: Array) -> dict[str, 
 
 def _join(root: Path, split: str, chunks: list[_Chunk]) -> str:
     """Write a split's annotation file from its parts and remove what is in none; returns the split's fingerprint."""
-    pieces = [json.loads((root / "parts" / chunk.part).read_text(encoding="utf-8")) for chunk in chunks]
+    pieces = [json.loads((root / _PARTS / chunk.part).read_text(encoding="utf-8")) for chunk in chunks]
     document = {
         "info": {"description": "The shapes benchmark", "version": str(VERSION)},
         "images": [image for piece in pieces for image in piece["images"]],

@@ -54,6 +54,11 @@ def train_parser() -> argparse.ArgumentParser:
         "--compile", action="store_true", help="compile backbone and neck with torch.compile (minutes at the start)"
     )
     parser.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="replay backbone and neck as CUDA graphs (one GPU, batches of one size): small trunks wait less",
+    )
+    parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate with the batch instead of accumulating gradients to the tuned batch",

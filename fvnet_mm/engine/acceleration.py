@@ -1,4 +1,4 @@
-"""Ways to compute the same network faster: fused optimizers, memory layout, compilation.
+"""Ways to compute the same network faster: fused optimizers, memory layout, compilation, CUDA graphs.
 
 None changes what is computed, but most change the order in which floating-point numbers are added up, as another GPU
 does, too; so they are no part of a protocol, and stand in the dumped config.
@@ -21,7 +21,7 @@ PROGRAMS = 64
 """That one piece of code may be compiled to; torch's own limit, 8, ends in computing uncompiled from there on."""
 
 
-def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
+def accelerate(cfg: Config, channels_last: bool, compiled: bool, graphs: bool = False) -> None:
     """Writes into a training's config how it is to be computed.
 
     The optimizer is fused where torch can and the config says nothing of it.
@@ -30,9 +30,11 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
         cfg: Changed in place.
         channels_last: Whether images and weights lie in memory pixel by pixel, not channel by channel.
         compiled: Whether backbone and neck are compiled.
+        graphs: Whether they are replayed as CUDA graphs (:mod:`~.graphs`).
 
     Raises:
-        UserError: Compilation is asked for and there is nothing to compile with.
+        UserError: Compilation is asked for and there is nothing to compile with, or graphs and there is no NVIDIA GPU,
+            or both.
     """
     optimizer = cfg.optim_wrapper.get("optimizer") or {}
     if optimizer.get("type") in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & optimizer.keys():
@@ -41,6 +43,11 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool) -> None:
         _require_compiler()
     cfg.channels_last = bool(channels_last or cfg.get("channels_last", False))
     cfg.compile_trunk = bool(compiled or cfg.get("compile_trunk", False))
+    cfg.graph_trunk = bool(graphs or cfg.get("graph_trunk", False))
+    if cfg.graph_trunk and cfg.compile_trunk:
+        raise UserError("--cuda-graphs and --compile are two ways to the same end; leave one away.")
+    if cfg.graph_trunk and not torch.cuda.is_available():
+        raise UserError("--cuda-graphs needs an NVIDIA GPU and torch sees none; leave it away.")
 
 
 def merge_groups(optimizer: torch.optim.Optimizer) -> None:

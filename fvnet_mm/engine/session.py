@@ -19,6 +19,7 @@ from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.engine.data_source import demo_folder, select_data
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
+from fvnet_mm.engine.graphs import GraphedTrunkHook
 from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
 from fvnet_mm.engine.nonfinite import NonFiniteHook
@@ -88,7 +89,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator", "optim_wrapper")
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
-    accelerate(cfg, arguments.channels_last, arguments.compile)
+    accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
     _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
@@ -109,6 +110,8 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
         runner.register_hook(hook)
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
+    if cfg.graph_trunk:
+        runner.register_hook(GraphedTrunkHook())
     _announce(runner, start_screen(runner, data, plan, notes, norms), [*warnings, *data.warnings, *plan.warnings])
     runner.train()
     if not history.evaluations:  # resumed when all was done

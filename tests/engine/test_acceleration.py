@@ -138,17 +138,39 @@ def test_compiling_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path:
         accelerate(config(type="AdamW"), channels_last=False, compiled=True)
 
 
+def test_graphs_need_a_gpu_and_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="--cuda-graphs needs an NVIDIA GPU"):
+        accelerate(config(type="AdamW"), channels_last=False, compiled=False, graphs=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("fvnet_mm.engine.acceleration._require_compiler", lambda: None)
+    with pytest.raises(UserError, match="--cuda-graphs and --compile are two ways"):
+        accelerate(config(type="AdamW"), channels_last=False, compiled=True, graphs=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("flags", [["--channels-last"], ["--channels-last", "--compile"]])
 def test_a_detector_trains_on_a_gpu(
     flags: list[str], run: Callable[..., int], tiny_coco: Path, small_run: list[str], tmp_path: Path
 ) -> None:
     """With the losses of a run without flags, but for rounding."""
-    curves = []
-    for name, words in (("plain", []), ("fast", flags)):
-        work_dir = tmp_path / name
-        assert run("train", CONFIG, "--data", tiny_coco, "--work-dir", work_dir, *words, *small_run) == 0
-        (file,) = work_dir.glob("*/vis_data/scalars.json")
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        curves.append([line["loss"] for line in lines if "loss" in line])
-    assert curves[0] == pytest.approx(curves[1], rel=1e-2)
+    train = partial(run, "train", CONFIG, "--data", tiny_coco, "--work-dir")
+    assert train(tmp_path / "plain", *small_run) == train(tmp_path / "fast", *flags, *small_run) == 0
+    assert losses(tmp_path / "plain") == pytest.approx(losses(tmp_path / "fast"), rel=1e-2)
+
+
+@pytest.mark.gpu
+def test_a_segmentor_trains_as_graphs(
+    run: Callable[..., int], tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path
+) -> None:
+    config = CONFIG.with_name("semantic_fpn_fvnet_t_ade20k.py")
+    train = partial(run, "train", config, "--data", tiny_ade20k, "--work-dir")
+    assert train(tmp_path / "plain", *small_segmentation) == 0
+    assert train(tmp_path / "fast", "--cuda-graphs", *small_segmentation) == 0
+    assert losses(tmp_path / "plain") == pytest.approx(losses(tmp_path / "fast"), rel=1e-2)
+
+
+def losses(work_dir: Path) -> list[float]:
+    (file,) = work_dir.glob("*/vis_data/scalars.json")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]

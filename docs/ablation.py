@@ -30,6 +30,7 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RESULTS = PAGE.parents[1] / "results"
+RUNS = [folder for folder in sorted(RESULTS.iterdir()) if folder.is_dir() and folder.name != "repeats"]
 TIME_CONSTANTS = RESULTS / "ablation" / "time_constants.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
@@ -282,7 +283,7 @@ def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The page of FVNet's ablations, from code and run records.")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--records", nargs="+", type=Path, default=[RESULTS], metavar="DIR", help="of run records")
+    parser.add_argument("--records", nargs="+", type=Path, default=RUNS, metavar="DIR", help="of run records")
     arguments = parser.parse_args()
     try:
         text = page(read_runs(arguments.records))

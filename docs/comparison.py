@@ -7,7 +7,6 @@ python docs/comparison.py --check     exits with 1 where they are not there
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ablation import NOT_VARIED, main_value, mean_cell, setting
-from ablation_bases import FORMER
-from ablation_rows import arguments_of, cost
+from ablation_rows import arguments_of
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order, model_of
@@ -38,14 +36,10 @@ from fvnet_mm.report.statistics.seeds import decide, welch
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
-RUNS = (
-    *("camvid/*", "camvid_upernet/*", "bccd/*", "shapes_small/*", "shapes_parts/fvnet_?_*"),
-    *("earlier_sizes/ablation_[3tf]*/ftfu_seed?", "earlier_sizes/*/*fvnet_?_seed?", "shapes_parts/ftfu_seed?"),
-    *("earlier_sizes/shapes_small/fvnet_t_narrow_seed?", "earlier_sizes/ablation_3x/t_early_seed?"),
-)
-"""Patterns of folders: all trunks, and of FVNet those with no part of theirs changed."""
-SPEEDS = "cpu_batch1"
-"""The benchmark record in which all of them took turns."""
+RUNS = ("bccd/*", "bccd_longer/*", "camvid/*", "camvid_upernet/*", "shapes_small/*", "shapes_frameworks/*")
+"""Patterns of folders of runs, all of trunks as they are now."""
+SPEEDS = ("cpu_batch1", "h100_batch32")
+"""The benchmark records in which all of them took turns."""
 IMAGE = (224, 224)
 PHASES = 2
 """Of a block of FVNet, of which its units are spelt out."""
@@ -67,10 +61,6 @@ class Trunk(NamedTuple):
         return json.loads(self.changed)
 
     def __str__(self) -> str:
-        backbone = described(self.name).backbone
-        for title, former in FORMER.get(backbone.get("arch"), {}).items():
-            if changes(self.name, {**backbone, **former}) == self.changed:
-                return f"{self.name} {title}"
         return ", ".join((self.name, *(f"`{key}={value}`" for key, value in self.arguments.items())))
 
 
@@ -137,82 +127,83 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
     return found
 
 
-def reference(scores: Scores, own: str) -> Trunk:
-    """The FVNet of a size that others are held against: that of now, or else the most like it."""
-    run = sorted(trunk for trunk in scores if trunk.name == own)
-    return min(run, key=lambda trunk: (len(trunk.arguments), -len(scores[trunk])), default=Trunk(own))
-
-
-def accuracy(scores: Scores, trunk: Trunk, own: str) -> str:
+def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     """A cell: the mean of a trunk with its interval, and how far FVNet is above it, by Welch's test over seeds."""
-    values, others = (list(scores.get(key, {}).values()) for key in (reference(scores, own), trunk))
+    values, others = (list(scores.get(key, {}).values()) for key in (own, trunk))
     if not others:
         return "not run"
     cell = mean_cell(others, digits=1)
-    if trunk.name == own or not values:
+    if trunk == own or not values:
         return cell
     test = welch(others, values)
-    verdict = decide(test.interval)
-    reach = f" [{test.interval.low:+.1f}, {test.interval.high:+.1f}]" if test.interval else ""
-    difference = f"{test.difference:+.1f}{reach}"
-    return f"{cell}; FVNet {f'**{difference}**' if verdict == 'higher' else difference}, {verdict}"
+    if test.interval is None:
+        return f"{cell}; {test.difference:+.1f}"
+    difference = f"{test.difference:+.1f} [{test.interval.low:+.1f}, {test.interval.high:+.1f}]"
+    return f"{cell}; {f'**{difference}**' if decide(test.interval) == 'higher' else difference}"
 
 
-def counts(record: BenchmarkRecord, trunk: Trunk) -> tuple[str, str]:
-    """Parameters in millions and MACs in G of a trunk, of FVNets from the code."""
-    if trunk.name in RIVALS:
-        parameters, macs = map(float, cost({"arch": described(trunk.name).backbone.arch, **trunk.arguments}))
-    else:
-        model = model_of(record, trunk.name)
-        parameters, macs = model.parameters["backbone"] / 1e6, model.counted_at("trunk", IMAGE).total_macs / 1e9
-    return f"{parameters:.1f}", f"{macs:.2f}"
+def in_setting(scores: Scores, rival: str, own: Trunk, marks: dict[Trunk, str]) -> str:
+    """A cell of a rival: of each way in which it was run there, those that are not as described with a mark."""
+    run = sorted(trunk for trunk in scores if trunk.name == rival) or [Trunk(rival)]
+    for trunk in run:
+        if trunk.changed != "{}":
+            marks.setdefault(trunk, "†" * (len(marks) + 1))
+    return "; ".join(f"{accuracy(scores, trunk, own)}{marks.get(trunk, '')}" for trunk in run)
 
 
-def speeds(record: BenchmarkRecord, own: str, name: str) -> list[str]:
-    """Cells: how many times as fast FVNet is as another trunk, one for each size of images."""
-    cells = []
+def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator[list[str]]:
+    """Rows: how many times as fast FVNet is as each of its rivals, one for each case."""
     for case in sorted(record.cases, key=in_order):
         of = by_trunk(record, case)
-        cells.append(f"{ratio_of(*([[ms] for ms in of[trunk].round_ms] for trunk in (own, name))).value:.2f}")
-    return cells
+        pairs = [[[ms] for ms in of[trunk].round_ms] for trunk in (own, *rivals)]
+        where = "CPU" if record.conditions.backend == "cpu" else "GPU"
+        label = f"times as fast, {where}, {case.size[0]} x {case.size[1]}, batch {case.batch}"
+        yield [label, "", *(f"{ratio_of(pairs[0], other).value:.2f}" for other in pairs[1:])]
 
 
-def tables(scores: Mapping[str, Scores], record: BenchmarkRecord) -> str:
-    """A table for each size of FVNet, and the settings behind the columns."""
+def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -> str:
+    """A table for each size of FVNet, and the settings behind the rows."""
     settings = sorted(scores)
     lines: list[str] = []
+    marks: dict[Trunk, str] = {}
     for own, rivals in RIVALS.items():
-        sizes = [f"{case.size[0]} x {case.size[1]}" for case in sorted(record.cases, key=in_order)]
-        heads = ("Parameters (M)", "MACs (G)", *(f"times as fast, {size}" for size in sizes))
-        lines.append(f"| Trunk | {' | '.join((*heads, *(f'({number + 1})' for number in range(len(settings)))))} |")
-        lines.append(f"|---|{'---:|' * len(heads)}{'---|' * len(settings)}")
-        for rival in (own, *rivals):
-            ratios = [""] * len(sizes) if rival == own else speeds(record, own, rival)
-            run = {trunk for of in scores.values() for trunk in of if trunk.name == rival}
-            shown = run | ({Trunk(rival)} if rival == own or not run else set())
-            for trunk in sorted(shown, key=lambda trunk: (trunk != Trunk(trunk.name), trunk)):
-                accuracies = [accuracy(scores[name], trunk, own) for name in settings]
-                lines.append(f"| {' | '.join((str(trunk), *counts(record, trunk), *ratios, *accuracies))} |")
+        models = [model_of(records[0], name) for name in (own, *rivals)]
+        macs = [model.counted_at("trunk", IMAGE).total_macs / 1e9 for model in models]
+        rows = [
+            ["", own, *rivals],
+            ["parameters (M)", *(f"{model.parameters['backbone'] / 1e6:.1f}" for model in models)],
+            [f"MACs at {IMAGE[0]} x {IMAGE[1]} (G)", *(f"{each:.2f}" for each in macs)],
+            *(row for record in records for row in speeds(record, own, rivals)),
+        ]
+        for number, name in enumerate(settings, 1):
+            cells = (in_setting(scores[name], rival, Trunk(own), marks) for rival in (own, *rivals))
+            rows.append([f"({number}) {name.split(' at ')[0]}", *cells])
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        lines.insert(len(lines) - len(rows) + 1, f"|---|{'---|' * len(models)}")
         lines.append("")
-    lines += [f"({number + 1}) {name}{earlier(scores[name])}.  " for number, name in enumerate(settings)]
-    return "\n".join([*lines, *("\n" + sentence for sentence in agreements(scores))])
-
-
-def earlier(scores: Scores) -> str:
-    """Which FVNets of a setting are not those of now."""
-    others = [trunk for trunk in (reference(scores, own) for own in RIVALS) if trunk != Trunk(trunk.name)]
-    return f"; FVNet is {' and '.join(map(str, others))}" if others else ""
+    lines += [f"({number}) {name}.  " for number, name in enumerate(settings, 1)]
+    lines += [f"{mark} {trunk}.  " for trunk, mark in marks.items()]
+    return "\n".join([*lines, "", *agreements(scores)])
 
 
 def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
-    """How alike each pair of settings ranks the trunks of now that were trained in both (Spearman's correlation)."""
-    for (one, first), (other, second) in itertools.combinations(enumerate(sorted(scores), 1), 2):
-        both = sorted(scores[first].keys() & scores[second].keys())
-        both = [trunk for trunk in both if trunk.name not in RIVALS or trunk == Trunk(trunk.name)]
-        if len(both) >= FEWEST:
-            means = [[np.mean(list(scores[name][trunk].values())) for trunk in both] for name in (first, second)]
-            alike = stats.spearmanr(*means).statistic
-            yield f"Rank correlation of ({one}) and ({other}) over {len(both)} trunks: {alike:.2f} (1: the same order)."
+    """A table of how alike each two settings rank the trunks that were trained in both (Spearman's correlation)."""
+    settings = sorted(scores)
+    numbers = range(1, len(settings) + 1)
+    yield f"|  | {' | '.join(f'({number})' for number in numbers)} |"
+    yield f"|---|{'---:|' * len(settings)}"
+    for number, one in zip(numbers, settings, strict=True):
+        cells = ["" if one == other else agreement(scores[one], scores[other]) for other in settings]
+        yield f"| ({number}) | {' | '.join(cells)} |"
+
+
+def agreement(one: Scores, other: Scores) -> str:
+    """A cell: the correlation over the trunks that both have, and their number; nothing where they are too few."""
+    both = sorted(one.keys() & other.keys())
+    if len(both) < FEWEST:
+        return ""
+    means = [[np.mean(list(scores[trunk].values())) for trunk in both] for scores in (one, other)]
+    return f"{stats.spearmanr(*means).statistic:.2f} ({len(both)})"
 
 
 def main() -> None:
@@ -220,7 +211,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
-    text = tables(read_scores(folders), read_benchmark(RESULTS / "benchmark" / SPEEDS / BENCHMARK))
+    text = tables(read_scores(folders), [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS])
     update(PAGE, "comparison", text, "python docs/comparison.py", check=arguments.check)
 
 

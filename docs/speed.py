@@ -82,7 +82,8 @@ def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:
         counted = record.model(own.model).counted_at(case.what, case.size)
         least = counted.floor_ms(case.batch, record.bandwidth, record.conditions.precision)
         share = "" if record.conditions.training or case.what == "predict" else f"{least / own.times.p50_ms:.0%}"
-        cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), f"{own.throughput:.3g}", share]
+        rate = f"{own.throughput:.0f}" if own.throughput >= 100 else f"{own.throughput:.3g}"
+        cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), rate, share]
         for rival in rivals:
             ratio = ratio_of(*([[ms] for ms in entry.round_ms] for entry in (own, of[rival])))
             cells.append(f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")

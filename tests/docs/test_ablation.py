@@ -140,7 +140,7 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
 
 def test_page_has_the_results_of_the_records(ablation):
     sections = PAGE.read_text(encoding="utf-8").split("\n## ")
-    tables = ablation.read_runs([ablation.RESULTS])
+    tables = ablation.read_runs(ablation.RUNS)
     assert tables
     for heading, runs in tables.items():
         section = next(section for section in sections if section.startswith(f"{heading}\n"))

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -49,41 +50,42 @@ def test_differences_are_those_of_welch(comparison, tmp_path):
     (scores,) = comparison.read_scores(folders).values()
     limits = stats.ttest_ind(*values.values(), equal_var=False).confidence_interval()
     (rival,) = (trunk for trunk in scores if trunk.name == "mobilenet_v2")
-    cell = comparison.accuracy(scores, rival, "fvnet_t")
-    assert cell.startswith("26.2 ± 2.6; FVNet")
-    assert f"**+4.5 [{limits.low:+.1f}, {limits.high:+.1f}]**, higher" in cell
-    assert comparison.accuracy(scores, comparison.Trunk("fvnet_t"), "fvnet_t") == "30.6 ± 1.9"
-    assert comparison.accuracy(scores, comparison.Trunk("repvit_m0_9"), "fvnet_t") == "not run"
+    own = comparison.Trunk("fvnet_t")
+    cell = comparison.accuracy(scores, rival, own)
+    assert cell == f"26.2 ± 2.6; **+4.5 [{limits.low:+.1f}, {limits.high:+.1f}]**"
+    assert comparison.accuracy(scores, own, own) == "30.6 ± 1.9"
+    assert comparison.accuracy(scores, comparison.Trunk("repvit_m0_9"), own) == "not run"
 
 
 def test_a_single_run_has_no_interval(comparison):
     fvnet, rival = comparison.Trunk("fvnet_t"), comparison.Trunk("mobilenet_v2")
     scores = {fvnet: {0: 30.0}, rival: {0: 29.0}}
-    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet +1.0, undefined"
+    assert comparison.accuracy(scores, rival, fvnet) == "29.0; +1.0"
 
 
-def test_where_an_fvnet_of_now_was_not_run_an_earlier_one_is_compared_and_named(comparison):
-    former, rival = comparison.Trunk("fvnet_t", '{"depths": [1, 1, 1, 1]}'), comparison.Trunk("mobilenet_v2")
-    scores = {former: {0: 30.0}, rival: {0: 29.0}}
-    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet +1.0, undefined"
-    assert comparison.earlier(scores) == "; FVNet is fvnet_t, `depths=[1, 1, 1, 1]`"
-    scores[comparison.Trunk("fvnet_t")] = {0: 28.0}
-    assert comparison.accuracy(scores, rival, "fvnet_t") == "29.0; FVNet -1.0, undefined"
-    assert comparison.earlier(scores) == ""
-    scores[former][1] = 31.0
-    assert comparison.earlier(scores) == ""  # one run of now is what is asked about
+def test_a_rival_that_was_run_otherwise_is_marked(comparison):
+    fvnet, usual = comparison.Trunk("fvnet_t"), comparison.Trunk("mobilenet_v2")
+    changed, other = (comparison.Trunk(usual.name, json.dumps({"widen_factor": factor})) for factor in (0.5, 0.75))
+    marks = {}
+    scores = {fvnet: {0: 30.0}, usual: {0: 29.0}, changed: {0: 28.0}}
+    assert comparison.in_setting(scores, usual.name, fvnet, marks) == "28.0; +2.0†; 29.0; +1.0"
+    assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks) == "20.0††"
+    assert comparison.in_setting({fvnet: {0: 30.0}}, usual.name, fvnet, marks) == "not run"
+    assert marks == {changed: "†", other: "††"}
 
 
 def test_settings_that_rank_alike(comparison):
     def scores(means):
-        former = comparison.Trunk("fvnet_t", '{"depths": [1, 1, 1, 1]}')  # takes no part
-        return {**{comparison.Trunk(name): of for name, of in means.items()}, former: {0: 5.0}}
+        return {comparison.Trunk(name): of for name, of in means.items()}
 
     one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}, "e": {0: 10.0}, "f": {0: 0.0}}
     other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "d": {0: 40.0}, "e": {0: 50.0}, "g": {0: 0.0}}
-    (sentence,) = comparison.agreements({"x": scores(one), "y": scores(other)})
-    assert sentence == "Rank correlation of (1) and (2) over 5 trunks: 0.90 (1: the same order)."  # 1 - 6 * 2 / 120
-    assert not list(comparison.agreements({"x": scores(one), "y": scores({"a": {0: 1.0}})}))
+    assert comparison.agreement(scores(one), scores(other)) == "0.90 (5)"  # 1 - 6 * 2 / 120
+    assert comparison.agreement(scores(one), scores({"a": {0: 1.0}})) == ""
+    assert list(comparison.agreements({"x": scores(one), "y": scores(other)}))[2:] == [
+        "| (1) |  | 0.90 (5) |",
+        "| (2) | 0.90 (5) |  |",
+    ]
 
 
 def test_a_changed_trunk_is_another(comparison, tmp_path):

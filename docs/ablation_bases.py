@@ -66,6 +66,7 @@ BASES = (
             "narrower and deeper": {"channels": (48, 96, 144, 256), "depths": (2, 4, 6, 2)},
             "expansion 2, deeper": {"expansions": (2.0,) * 4, "depths": (1, 3, 8, 2)},
             "expansion 3": {"expansions": (3.0,) * 4, "depths": (1, 2, 5, 2)},
+            "as lean as MobileNetV2": {"channels": (32, 64, 112, 208), "depths": (1, 2, 6, 2)},
             **FORMER["t"],
         },
         holds=HELD_NOW,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -64,6 +65,8 @@ def graph_at_first_pass(name: str, part: nn.Module) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
         hook.remove()
+        # Gradients come from the stream that captured, and autograd waits for it.
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         samples = tree_map(lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
         try:
             with _buffers_kept(module):

@@ -72,7 +72,6 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
     loop = cfg["train_cfg"]
     epochs, iterations = loop.get("max_epochs"), loop.get("max_iters")
     own = {key: value for key, value in optimizer.items() if key not in ("lr", "weight_decay", *_ROUNDING)}
-    clip = wrapper.get("clip_grad") or {"max_norm": 0}
     rules = {key: wrapper[key] for key in ("constructor", "paramwise_cfg") if wrapper.get(key)}
     return dict(
         optimizer=in_words(own),
@@ -86,9 +85,17 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         schedule=_schedule(cfg.get("param_scheduler"), accumulation),
         train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]) + _sampling(cfg["train_dataloader"]),
         precision=_precision(wrapper),
-        gradient_clip=clip.get("max_norm"),
-        averaged=any("EMA" in name_of(hook) for hook in cfg.get("custom_hooks") or ()),
+        gradient_clip=_clip(wrapper.get("clip_grad") or {"max_norm": 0}),
+        averaged=", ".join(in_words(hook) for hook in cfg.get("custom_hooks") or () if "EMA" in name_of(hook)) or False,
     )
+
+
+def _clip(settings: Settings) -> float | str:
+    """The Euclidean norm at which gradients are clipped; in words where it is another norm, or single values are."""
+    usual = {"type": "norm", "norm_type": 2, **settings}
+    if usual.keys() == {"type", "norm_type", "max_norm"} and (usual["type"], usual["norm_type"]) == ("norm", 2):
+        return settings["max_norm"]
+    return in_words(settings)
 
 
 def _sampling(loader: Settings) -> str:

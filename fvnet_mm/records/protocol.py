@@ -31,10 +31,10 @@ class Protocol(BaseModel):
         test_mode: The model's test settings in words: '(mode=whole)' or sliding windows of segmentors, thresholds
             and counts of detectors; 'default' where there are none.
         precision: 'float32', 'bfloat16' or 'float16'.
-        gradient_clip: Norm at which gradients are clipped, 0 for none.
+        gradient_clip: Norm at which gradients are clipped, 0 for none; in words where they are clipped otherwise.
         norm_eval: Whether the trunk's batch norms kept their statistics.
         frozen_stages: Of the trunk; -1 for none.
-        averaged: Whether a moving average of the weights was evaluated.
+        averaged: The moving average of the weights that was evaluated, in words, or False.
         pretraining: Of the trunk's initial weights: 'scratch', 'plain', 'distilled', or 'unstated' where nobody says;
             'fine-tuned' where all of the model was loaded.
     """
@@ -57,10 +57,10 @@ class Protocol(BaseModel):
     test_pipeline: str | None = None
     test_mode: str | None = None
     precision: str | None = None
-    gradient_clip: float | None = None
+    gradient_clip: float | str | None = None
     norm_eval: bool | None = None
     frozen_stages: int | None = None
-    averaged: bool | None = None
+    averaged: bool | str | None = None
     pretraining: str | None = None
 
     @computed_field

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 from fvnet_mm.suite.contents import CONTENTS, digest_of
@@ -216,10 +216,11 @@ def held(work_dir: Path, patience: float = 10.0) -> Iterator[int]:
         The descriptor, to be handed on to the training.
 
     Raises:
-        UserError: Another process holds it, or the file system knows no locks.
+        UserError: Another process holds it, the folder cannot be made, or the file system knows no locks.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(work_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    with written_or_said(f"the work dir {work_dir}"):
+        work_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         until = time.monotonic() + patience
         while not _lock(descriptor, fcntl.LOCK_EX, work_dir):

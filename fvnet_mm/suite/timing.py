@@ -18,7 +18,7 @@ from fvnet_mm.data.class_shapes import write_class_shapes
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.records.reading import RECORD, read_record
 from fvnet_mm.suite.facts import Facts
 from fvnet_mm.suite.jobs import ROOT, Job
@@ -190,6 +190,10 @@ def _read(work_dir: Path, batch: int, warm_up: int, val_batch: int, evaluated: i
 
 
 def keep(timing: Timing, file: Path) -> None:
-    """Writes a measurement, for the next plan."""
-    with replacing(file) as temporary:
+    """Writes a measurement, for the next plan.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    with written_or_said(f"the measurement {file}"), replacing(file) as temporary:
         temporary.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -62,7 +62,8 @@ def test_a_protocol_is_what_the_page_about_it_says(retinanet: Protocol) -> None:
     assert upernet.optimizer == "AdamW(betas=(0.9, 0.999))"
     assert upernet.parameter_rules == "(paramwise_cfg=(custom_keys=(log_tau=(decay_mult=0)), norm_decay_mult=0))"
     assert upernet.test_mode == "(mode=whole)"
-    assert protocol("fvnet_t_in1k").averaged
+    averaged = "StepEMAHook(ema_type=MomentumAnnealingEMA, gamma=10, momentum=0.0001, update_buffers=True)"
+    assert protocol("fvnet_t_in1k").averaged == averaged
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,9 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("optim_wrapper.optimizer.lr", 2e-4, {"learning_rate"}),
         ("optim_wrapper.optimizer.weight_decay", 0.05, {"weight_decay"}),
         ("optim_wrapper.clip_grad", dict(max_norm=1.0), {"gradient_clip"}),
+        ("optim_wrapper.clip_grad", dict(max_norm=0, norm_type=1), {"gradient_clip"}),
+        ("optim_wrapper.clip_grad", dict(type="value", clip_value=0.1), {"gradient_clip"}),
+        ("custom_hooks", [dict(type="EMAHook", momentum=1e-3)], {"averaged"}),
         ("optim_wrapper.type", "AmpOptimWrapper", {"precision"}),
         ("auto_scale_lr.base_batch_size", 8, {"effective_batch"}),
         ("auto_scale_lr.enable", True, {"effective_batch", "learning_rate", "learning_rate_rule"}),
@@ -124,6 +128,11 @@ def test_what_makes_rows_incomparable(retinanet: Protocol, key: str, value: obje
     other = protocol("retinanet_fvnet_t_coco", **{key: value, key.replace("test_d", "val_d"): value})
     assert retinanet.differences(other).keys() == fields
     assert other.fingerprint != retinanet.fingerprint
+
+
+@pytest.mark.parametrize("clip", [dict(max_norm=5), dict(max_norm=5.0, norm_type=2), dict(type="norm", max_norm=5)])
+def test_the_usual_norm_is_a_number(clip: dict[str, object]) -> None:
+    assert protocol("retinanet_fvnet_t_coco", **{"optim_wrapper.clip_grad": clip}).gradient_clip == 5.0
 
 
 def test_a_scaled_rate_is_the_one_that_the_optimizer_gets(retinanet: Protocol) -> None:

@@ -11,7 +11,7 @@ from fvnet_mm.suite.commands import require_data
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import ROOT
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.timing import Timing
+from fvnet_mm.suite.timing import Timing, keep
 
 
 def facts(read: Callable[[str], Suite], run: str) -> Facts:
@@ -89,7 +89,7 @@ def test_data_of_many_configs_is_counted_once(
     assert len(calls) == 1
 
 
-def test_hours_and_bytes() -> None:
+def test_hours_and_bytes(tmp_path: Path) -> None:
     known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, val_batch=1, digest="")
     facts = Facts(
         **known, trained_images=7200, evaluated_images=3600, val_images=100, batch=2, workers=2, checkpoints=4
@@ -108,3 +108,6 @@ def test_hours_and_bytes() -> None:
     assert timing.hours(facts, on_gpu=False) == pytest.approx(2 * 3 + 5)
     assert timing.hours(facts, on_gpu=True) == pytest.approx(2 * 2 + 2)  # two loaders: training hides them
     assert timing.disk_bytes(facts) == 4 * 1000 + 250 + 7
+    (tmp_path / "taken").touch()
+    with pytest.raises(UserError, match=r"the measurement .*timing.json cannot be written: (File exists|Not a dir)"):
+        keep(timing, tmp_path / "taken" / "timing.json")

@@ -140,6 +140,15 @@ def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None
     assert (job.work_dir / LOCK_FILE).stat().st_size == 0
 
 
+def test_a_work_dir_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with (
+        pytest.raises(UserError, match=r"the work dir .*taken/run cannot be written: Not a directory"),
+        held(tmp_path / "taken" / "run"),
+    ):
+        pytest.fail("held")
+
+
 def test_places_do_not_matter(job: Job, tmp_path: Path) -> None:
     attempted(job, ended(0), status="finished")
     file = read_job_file(job.work_dir)

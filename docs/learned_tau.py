@@ -1,6 +1,6 @@
 """Where training leaves the time constants: read from the checkpoints of the ablation's runs, which are not kept.
 
-python docs/learned_tau.py WORK_DIR ...     writes results/ablation/time_constants.json, for docs/ablation.py
+python docs/learned_tau.py WORK_DIR ...     adds them to results/ablation/time_constants.json, for docs/ablation.py
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from fvnet_mm.backbones import FTFU, FVNet
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
+from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, read_record
 
 KEPT = Path(__file__).parents[1] / "results" / "ablation" / "time_constants.json"
@@ -27,8 +29,8 @@ def moved(work_dir: Path) -> dict[str, object]:
     """Of a finished run of FVNet: its trunk's arguments and, stage by stage, how far its time constants have moved.
 
     Returns:
-        The arguments, the seed, and for each stage the mean and the mean absolute value of
-        ln(tau at the end / tau at the start), over blocks, phases and channels.
+        The arguments, what it was trained on and for how long, the seed, and for each stage the mean and the mean
+        absolute value of ln(tau at the end / tau at the start), over blocks, phases and channels.
 
     Raises:
         UserError: The record or the checkpoint cannot be read, or is of another trunk or one without FTFUs.
@@ -47,7 +49,19 @@ def moved(work_dir: Path) -> dict[str, object]:
         before, after = map(torch.cat, units)
         change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
-    return dict(arguments=arguments, seed=record.seed, stages=stages)
+    return dict(arguments=arguments, trained=in_words(record), seed=record.seed, stages=stages)
+
+
+def in_words(record: RunRecord) -> str:
+    """What a run was trained on and for how long."""
+    data = record.data.label if record.data else "unknown data"
+    return f"{record.framework} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
+
+
+def joined(kept: Sequence[Mapping], found: Sequence[Mapping]) -> list[Mapping]:
+    """All of both; what was read again takes the place of what was read before."""
+    runs = {json.dumps([each[key] for key in ("arguments", "trained", "seed")]): each for each in (*kept, *found)}
+    return list(runs.values())
 
 
 def main() -> None:
@@ -57,8 +71,9 @@ def main() -> None:
         found = [moved(folder) for folder in parser.parse_args().work_dirs]
     except UserError as error:
         sys.exit(f"error: {error}")
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
     with replacing(KEPT) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(joined(kept, found), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

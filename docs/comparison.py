@@ -43,6 +43,8 @@ SPEEDS = ("cpu_batch1", "h100_batch32")
 IMAGE = (224, 224)
 PHASES = 2
 """Of a block of FVNet, of which its units are spelt out."""
+SEEDS = 3
+"""Of most trunks; another number stands in the cell."""
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
 
@@ -132,7 +134,7 @@ def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     values, others = (list(scores.get(key, {}).values()) for key in (own, trunk))
     if not others:
         return "not run"
-    cell = mean_cell(others, digits=1)
+    cell = mean_cell(others, digits=1) + (f" ({len(others)})" if len(others) != SEEDS else "")
     if trunk == own or not values:
         return cell
     test = welch(others, values)

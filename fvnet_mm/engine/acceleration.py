@@ -45,9 +45,9 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool, graphs: bool = 
     cfg.compile_trunk = bool(compiled or cfg.get("compile_trunk", False))
     cfg.graph_trunk = bool(graphs or cfg.get("graph_trunk", False))
     if cfg.graph_trunk and cfg.compile_trunk:
-        raise UserError("--cuda-graphs and --compile are two ways to the same end; leave one away.")
+        raise UserError("--cuda-graphs and --compile (graph_trunk and compile_trunk in the config) exclude each other.")
     if cfg.graph_trunk and not torch.cuda.is_available():
-        raise UserError("--cuda-graphs needs an NVIDIA GPU and torch sees none; leave it away.")
+        raise UserError("--cuda-graphs (graph_trunk in the config) needs an NVIDIA GPU and torch sees none.")
 
 
 def merge_groups(optimizer: torch.optim.Optimizer) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fvnet_mm.errors import UserError
+
+_LEAVE = "leave --cuda-graphs (or graph_trunk in the config) away"
 
 
 class GraphedTrunkHook(Hook):
@@ -24,77 +28,110 @@ class GraphedTrunkHook(Hook):
     next. Replayed, the kernels of a pass, forward or backward, are launched at once. They are the same, in the same
     order; evaluation, heads and losses are computed as ever (:func:`torch.cuda.make_graphed_callables`).
 
-    A graph has its maps and gradients at fixed places in memory. Therefore all batches must have one size, and a
-    gradient is that of one batch: it cannot be accumulated over several.
+    A graph has its maps and gradients at fixed places in memory. Therefore a part is called once in a step, all images
+    have one size, and gradients are not accumulated over batches. A smaller last batch of an epoch is computed without
+    the graph. What Python decides is decided at the capture: what is frozen, the momentum of norms, hooks within a
+    part. Passes that warm up draw from the generators, so that dropped paths are others than without graphs.
     """
+
+    def __init__(self) -> None:
+        self.parts: list[GraphedPart] = []
 
     def before_train(self, runner: Runner) -> None:
         """Prepares the capture.
 
         Raises:
-            UserError: Several processes, accumulated gradients or mixed precision, which graphs do not go with.
+            UserError: Something of this training does not go with graphs.
         """
-        if is_model_wrapper(runner.model):
-            raise UserError("--cuda-graphs is for a training on one GPU; leave it away where several share one.")
         batches = runner.cfg.optim_wrapper.get("accumulative_counts", 1)
+        if is_model_wrapper(runner.model):
+            raise UserError(f"CUDA graphs are for a training of one process, without --launcher; {_LEAVE}.")
         if batches > 1:
             raise UserError(
-                f"--cuda-graphs cannot add up the gradients of {batches} batches; load them as one "
-                "(train_dataloader.batch_size), or leave it away."
+                f"CUDA graphs cannot add up the gradients of {batches} batches; load them as one "
+                f"(train_dataloader.batch_size), or {_LEAVE}."
             )
         if isinstance(runner.optim_wrapper, AmpOptimWrapper):
-            raise UserError("--cuda-graphs computes in float32; leave it or --amp away.")
+            raise UserError(
+                f"CUDA graphs are of float32 here and the optimizer's wrapper of mixed precision; {_LEAVE}."
+            )
+        if runner.train_dataloader.pin_memory:  # by a thread that uses CUDA, too
+            raise UserError(f"a capture fails beside train_dataloader.pin_memory=True; set it to False, or {_LEAVE}.")
+        trunk = runner.cfg.model.get("backbone") or {}
+        if trunk.get("frozen_stages", -1) >= 0 or trunk.get("with_cp"):  # caches and random states outside of a graph
+            raise UserError(
+                f"CUDA graphs need frozen_stages=-1 and with_cp=False of a backbone; set these, or {_LEAVE}."
+            )
         for name in ("backbone", "neck"):
             part = getattr(runner.model, name, None)
             if isinstance(part, nn.Module):
-                graph_at_first_pass(name, part)
+                self.parts.append(GraphedPart(name, part))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
+        for part in self.parts:
+            part.used = False
 
 
-def graph_at_first_pass(name: str, part: nn.Module) -> None:
-    """Has a part of a model captured before its first pass in training.
+class GraphedPart:
+    """A part of a model that is captured before its first pass in training.
 
     Args:
         name: Of the part, for messages.
-        part: Takes tensors, or sequences of tensors, and nothing else.
+        module: Takes tensors, or sequences of tensors, and nothing else.
+
+    Attributes:
+        used: Whether it was called in this step; a second call would overwrite what the first keeps for its gradient.
 
     Raises:
-        UserError: When it is called: the part cannot be captured, or a later batch has another size than the first.
+        UserError: When it is called: it cannot be captured, is called twice in a step, or for images of another size
+            than the first.
     """
 
-    def capture(module: nn.Module, inputs: tuple[object, ...]) -> None:
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.used = name, False
+        self._sizes: list[tuple[int, ...]] = []
+        self._replay: Callable[..., object] = module.forward
+        self._hook = module.register_forward_pre_hook(self._capture)
+
+    def _capture(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
-        hook.remove()
+        self._hook.remove()
         # Gradients come from the stream that captured, and autograd waits for it.
         warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
-        samples = tree_map(lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
         try:
+            samples = tree_map(lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
             with _buffers_kept(module):
                 torch.cuda.make_graphed_callables(module, samples, allow_unused_input=True)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"the {name} cannot be captured as a CUDA graph ({reason}); leave --cuda-graphs away."
-            ) from error
-        module.register_forward_pre_hook(_refuse_other_sizes(name, samples))
+        except (
+            RuntimeError,
+            AssertionError,
+            AttributeError,
+            TypeError,
+        ) as error:  # torch's own words for what it can't
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"the {self.name} cannot be captured as a CUDA graph ({reason}); {_LEAVE}.") from error
+        self._sizes, self._replay = _sizes(samples), module.forward
+        module.forward = partial(self._forward, module)
 
-    hook = part.register_forward_pre_hook(capture)
+    def _forward(self, module: nn.Module, *inputs: object) -> object:
+        if not (module.training and torch.is_grad_enabled()):
+            return type(module).forward(module, *inputs)
+        if self.used:
+            raise UserError(f"the {self.name} is called twice in a step, which a CUDA graph does not allow; {_LEAVE}.")
+        self.used = True
+        sizes = _sizes(inputs)
+        if sizes == self._sizes:
+            return self._replay(*inputs)
+        if [each[1:] for each in sizes] == [each[1:] for each in self._sizes]:
+            return type(module).forward(module, *inputs)
+        raise UserError(
+            f"the {self.name} was captured as a CUDA graph for inputs of {self._sizes[0]} and gets {sizes[0]}; train "
+            f"on images of one size (a fixed crop), or {_LEAVE}."
+        )
 
 
-def _refuse_other_sizes(name: str, samples: tuple[object, ...]) -> Callable[[nn.Module, tuple[object, ...]], None]:
-    captured = _sizes(samples)
-
-    def refuse(module: nn.Module, inputs: tuple[object, ...]) -> None:
-        if module.training and _sizes(inputs) != captured:
-            raise UserError(
-                f"the {name} was captured as a CUDA graph for inputs of {captured[0]} and gets {_sizes(inputs)[0]}; "
-                "train on batches of one size (a fixed crop, and drop_last), or leave --cuda-graphs away."
-            )
-
-    return refuse
-
-
-def _sizes(inputs: tuple[object, ...]) -> list[tuple[int, ...]]:
+def _sizes(inputs: Sequence[object]) -> list[tuple[int, ...]]:
     return [tuple(x.shape) for x in tree_leaves(inputs)]
 
 

@@ -50,13 +50,13 @@ class Job:
         words += ["--demo"] if self.data == DEMO else [] if self.data == OWN else ["--data", self.data]
         for flag, value in (("--backbone", self.backbone), ("--weights", settings.weights), ("--amp", settings.amp)):
             words += [flag, value] if value is not None else []
-        for flag in ("--scratch", "--auto-scale-lr", "--skip-bad-images"):
+        for flag in ("--scratch", "--cuda-graphs", "--auto-scale-lr", "--skip-bad-images"):
             words += [flag] if getattr(settings, flag[2:].replace("-", "_")) else []
         return [*words, "--cfg-options", *settings.cfg_options] if settings.cfg_options else words
 
     def definition(self) -> dict[str, object]:
-        """What makes it this training and no other, wherever files and work dirs lie."""
-        settings = self.settings.model_dump(mode="json")
+        """What makes it this training and no other, wherever files and work dirs lie, and however it is computed."""
+        settings = self.settings.model_dump(mode="json", exclude={"cuda_graphs"})
         if settings["weights"]:
             settings["weights"] = Path(settings["weights"]).name
         data = self.data if self.data in (DEMO, OWN) else Path(self.data).name

@@ -51,6 +51,7 @@ class Settings(_Part):
         weights: File or URL of the trunk's initial weights.
         scratch: Random initial weights.
         amp: Mixed precision.
+        cuda_graphs: Replay backbone and neck as CUDA graphs.
         auto_scale_lr: Scale the learning rate with the batch.
         skip_bad_images: Leave out images that cannot be decoded.
     """
@@ -59,6 +60,7 @@ class Settings(_Part):
     weights: Text | None = None
     scratch: bool = False
     amp: Literal["bf16", "fp16"] | None = None
+    cuda_graphs: bool = False
     auto_scale_lr: bool = False
     skip_bad_images: bool = False
 

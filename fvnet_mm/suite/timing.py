@@ -125,8 +125,8 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
             data = str(write(folder / "data", max(passes * batch, least), shown, size))
         options = _options(job, facts, batch, passes, shown)
         settings = job.settings.overridden(Settings(scratch=True, cfg_options=tuple(options)))
-        # A CPU trains in float32 alone.
-        settings = settings.model_copy(update=dict(auto_scale_lr=False, amp=None if small else settings.amp))
+        alone = dict(amp=None, cuda_graphs=False) if small else {}  # a CPU trains in float32, and launches no kernels
+        settings = settings.model_copy(update=dict(auto_scale_lr=False, **alone))
         run = replace(job, data=data, work_dir=folder / "run", settings=settings)
         log = folder / "log"
         with log.open("wb") as out:

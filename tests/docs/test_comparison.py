@@ -60,7 +60,7 @@ def test_differences_are_those_of_welch(comparison, tmp_path):
 def test_a_single_run_has_no_interval(comparison):
     fvnet, rival = comparison.Trunk("fvnet_t"), comparison.Trunk("mobilenet_v2")
     scores = {fvnet: {0: 30.0}, rival: {0: 29.0}}
-    assert comparison.accuracy(scores, rival, fvnet) == "29.0; +1.0"
+    assert comparison.accuracy(scores, rival, fvnet) == "29.0 (1); +1.0"
 
 
 def test_a_rival_that_was_run_otherwise_is_marked(comparison):
@@ -68,8 +68,8 @@ def test_a_rival_that_was_run_otherwise_is_marked(comparison):
     changed, other = (comparison.Trunk(usual.name, json.dumps({"widen_factor": factor})) for factor in (0.5, 0.75))
     marks = {}
     scores = {fvnet: {0: 30.0}, usual: {0: 29.0}, changed: {0: 28.0}}
-    assert comparison.in_setting(scores, usual.name, fvnet, marks) == "28.0; +2.0†; 29.0; +1.0"
-    assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks) == "20.0††"
+    assert comparison.in_setting(scores, usual.name, fvnet, marks) == "28.0 (1); +2.0†; 29.0 (1); +1.0"
+    assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks) == "20.0 (1)††"
     assert comparison.in_setting({fvnet: {0: 30.0}}, usual.name, fvnet, marks) == "not run"
     assert marks == {changed: "†", other: "††"}
 

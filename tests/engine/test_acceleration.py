@@ -140,11 +140,11 @@ def test_compiling_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_graphs_need_a_gpu_and_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="--cuda-graphs needs an NVIDIA GPU"):
+    with pytest.raises(UserError, match=r"--cuda-graphs .* needs an NVIDIA GPU"):
         accelerate(config(type="AdamW"), channels_last=False, compiled=False, graphs=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("fvnet_mm.engine.acceleration._require_compiler", lambda: None)
-    with pytest.raises(UserError, match="--cuda-graphs and --compile are two ways"):
+    with pytest.raises(UserError, match=r"--cuda-graphs and --compile .* exclude each other"):
         accelerate(config(type="AdamW"), channels_last=False, compiled=True, graphs=True)
 
 

@@ -11,7 +11,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
 from fvnet_mm.backbones import FVNet
-from fvnet_mm.engine.graphs import GraphedTrunkHook, graph_at_first_pass
+from fvnet_mm.engine.graphs import GraphedPart, GraphedTrunkHook
 from fvnet_mm.errors import UserError
 
 
@@ -44,9 +44,10 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[nn.Module, tuple[obj
     return calls
 
 
-def runner(model: nn.Module, wrapper: type[OptimWrapper] = OptimWrapper, **options: int) -> SimpleNamespace:
-    optim_wrapper = object.__new__(wrapper)
-    return SimpleNamespace(model=model, optim_wrapper=optim_wrapper, cfg=Config(dict(optim_wrapper=options)))
+def runner(model: nn.Module, wrapper: type[OptimWrapper] = OptimWrapper, **settings: object) -> SimpleNamespace:
+    cfg = Config(dict(model=dict(backbone=settings.get("backbone")), optim_wrapper=settings.get("optim_wrapper", {})))
+    loader = SimpleNamespace(pin_memory=settings.get("pin_memory", False))
+    return SimpleNamespace(model=model, optim_wrapper=object.__new__(wrapper), cfg=cfg, train_dataloader=loader)
 
 
 def test_the_first_pass_in_training_is_captured_with_statistics_as_they_were(
@@ -56,7 +57,8 @@ def test_the_first_pass_in_training_is_captured_with_statistics_as_they_were(
     model, images = nn.Module(), torch.randn(2, 3, 8, 8)
     model.backbone, model.neck = Trunk(), Neck()
     reference = copy.deepcopy(model)
-    GraphedTrunkHook().before_train(runner(model))
+    hook = GraphedTrunkHook()
+    hook.before_train(runner(model))
     model.eval()
     model.neck(model.backbone(images))
     model.train()
@@ -66,6 +68,7 @@ def test_the_first_pass_in_training_is_captured_with_statistics_as_they_were(
     for each in (model, reference):
         each.load_state_dict(reference.state_dict())
         for _ in range(2):
+            hook.before_train_iter(None, 0)
             each.neck(each.backbone(images))
     assert [module for module, _ in captured] == [model.backbone, model.neck]
     (image,), (maps,) = (samples for _, samples in captured)
@@ -77,38 +80,63 @@ def test_the_first_pass_in_training_is_captured_with_statistics_as_they_were(
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def test_other_sizes_are_refused_in_training_alone(captured: list[tuple[nn.Module, tuple[object, ...]]]) -> None:
+def test_a_smaller_batch_is_computed_and_another_size_refused_in_training_alone(
+    captured: list[tuple[nn.Module, tuple[object, ...]]],
+) -> None:
     trunk = Trunk()
-    graph_at_first_pass("backbone", trunk)
+    part = GraphedPart("backbone", trunk)
     trunk(torch.randn(2, 3, 8, 8))
-    with pytest.raises(
-        UserError, match=r"for inputs of \(2, 3, 8, 8\) and gets \(1, 3, 8, 8\); train on batches of one"
-    ):
-        trunk(torch.randn(1, 3, 8, 8))
+    part._replay = None  # with which nothing is computed
+    trunk(torch.randn(1, 3, 8, 8))
+    part.used = False
+    with pytest.raises(UserError, match=r"for inputs of \(2, 3, 8, 8\) and gets \(2, 3, 9, 8\); train on"):
+        trunk(torch.randn(2, 3, 9, 8))
     trunk.eval()
     trunk(torch.randn(1, 3, 9, 9))
     assert len(captured) == 1
 
 
-def test_what_cannot_be_captured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_in_a_step_is_refused(captured: list[tuple[nn.Module, tuple[object, ...]]]) -> None:
+    trunk, images = Trunk(), torch.randn(2, 3, 8, 8)
+    part = GraphedPart("backbone", trunk)
+    for _ in range(3):
+        part.used = False
+        trunk(images)
+    with pytest.raises(UserError, match="the backbone is called twice in a step"):
+        trunk(images)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("operation not permitted when stream is capturing\nCompile with ..."), "operation .* capturing"),
+        (AssertionError("Modules must not have hooks"), "Modules must not have hooks"),
+        (AttributeError(), "AttributeError"),
+    ],
+)
+def test_what_cannot_be_captured_is_said(monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str) -> None:
     def capture(*_: object, **__: object) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nCompile with ...")
+        raise error
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
     trunk = Trunk()
-    graph_at_first_pass("backbone", trunk)
-    with pytest.raises(UserError, match=r"the backbone cannot be captured .*\(operation .* capturing\); leave"):
+    GraphedPart("backbone", trunk)
+    with pytest.raises(UserError, match=rf"the backbone cannot be captured .*\({reason}\); leave"):
         trunk(torch.randn(2, 3, 8, 8))
 
 
 def test_trainings_that_graphs_do_not_go_with() -> None:
     model = nn.Module()
-    with pytest.raises(UserError, match="cannot add up the gradients of 4 batches"):
-        GraphedTrunkHook().before_train(runner(model, accumulative_counts=4))
-    with pytest.raises(UserError, match="computes in float32"):
-        GraphedTrunkHook().before_train(runner(model, AmpOptimWrapper))
-    with pytest.raises(UserError, match="on one GPU"):
-        GraphedTrunkHook().before_train(runner(object.__new__(MMDistributedDataParallel)))
+    for refused, sentence in (
+        (runner(model, optim_wrapper=dict(accumulative_counts=4)), "cannot add up the gradients of 4 batches"),
+        (runner(model, AmpOptimWrapper), "are of float32"),
+        (runner(object.__new__(MMDistributedDataParallel)), "one process, without --launcher"),
+        (runner(model, pin_memory=True), "beside train_dataloader.pin_memory=True"),
+        (runner(model, backbone=dict(frozen_stages=0)), "need frozen_stages=-1 and with_cp=False"),
+        (runner(model, backbone=dict(with_cp=True)), "need frozen_stages=-1 and with_cp=False"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            GraphedTrunkHook().before_train(refused)
 
 
 @pytest.mark.gpu
@@ -116,8 +144,9 @@ def test_a_graph_computes_what_fvnet_computes() -> None:
     torch.manual_seed(0)
     trunks = [FVNet("t").cuda().train()]
     trunks.append(copy.deepcopy(trunks[0]))
-    graph_at_first_pass("backbone", trunks[0])
+    part = GraphedPart("backbone", trunks[0])
     for _ in range(3):
+        part.used = False
         images = torch.randn(2, 3, 64, 64, device="cuda")
         gradients = []
         for trunk in trunks:

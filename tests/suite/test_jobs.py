@@ -55,7 +55,7 @@ data: [demo, {tmp_path}]
 seeds: [7]
 cfg_options: [a.b=1]
 overrides:
-  - {{match: {{backbones: [repvit_m0_9]}}, cfg_options: ["a.b=(2, 3)"], weights: "{weights}", amp: bf16}}
+  - {{match: {{backbones: [repvit_m0_9]}}, cfg_options: ["a.b=(2, 3)"], weights: "{weights}", amp: bf16, cuda_graphs: true}}
 """)
     own, own_data, plugged, _ = map(parsed, suite.jobs)
     assert (own.config, own.backbone) == (CONFIGS / "upernet_fvnet_t_ade20k.py", None)
@@ -63,6 +63,8 @@ overrides:
     assert (own.seed, own.cfg_options, own.amp, own.weights) == (7, ["a.b=1"], None, None)
     assert (plugged.config.stem, plugged.backbone) == ("upernet_fvnet_s_ade20k", "repvit_m0_9")
     assert (plugged.cfg_options, plugged.weights, plugged.amp) == (["a.b=1", "a.b=(2, 3)"], str(weights), "bf16")
+    assert (own.cuda_graphs, plugged.cuda_graphs) == (False, True)
+    assert "cuda_graphs" not in suite.jobs[2].definition()  # the same training
     assert plugged.work_dir == tmp_path / "work" / "upernet_repvit_m0_9_ade20k_demo_seed7"
 
 

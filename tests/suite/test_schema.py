@@ -14,6 +14,7 @@ fields = st.fixed_dictionaries(
         cfg_options=st.lists(words, max_size=3),
         weights=st.sampled_from(["a.pth", "https://x/b.pth"]),
         amp=st.sampled_from(["bf16", "fp16"]),
+        cuda_graphs=st.booleans(),
         auto_scale_lr=st.booleans(),
         skip_bad_images=st.booleans(),
     ),
@@ -24,7 +25,7 @@ fields = st.fixed_dictionaries(
 @given(fields, fields)
 def test_what_is_said_later_wins_and_what_is_not_said_stays(first: dict, second: dict) -> None:
     merged = Settings(**first).overridden(Settings(**second))
-    for name in ("weights", "amp", "auto_scale_lr", "skip_bad_images"):
+    for name in ("weights", "amp", "cuda_graphs", "auto_scale_lr", "skip_bad_images"):
         assert getattr(merged, name) == second.get(name, first.get(name, Settings.model_fields[name].default))
     assert list(merged.cfg_options) == first.get("cfg_options", []) + second.get("cfg_options", [])
 

@@ -55,7 +55,11 @@ data: [demo, {tmp_path}]
 seeds: [7]
 cfg_options: [a.b=1]
 overrides:
-  - {{match: {{backbones: [repvit_m0_9]}}, cfg_options: ["a.b=(2, 3)"], weights: "{weights}", amp: bf16, cuda_graphs: true}}
+  - match: {{backbones: [repvit_m0_9]}}
+    cfg_options: ["a.b=(2, 3)"]
+    weights: "{weights}"
+    amp: bf16
+    cuda_graphs: true
 """)
     own, own_data, plugged, _ = map(parsed, suite.jobs)
     assert (own.config, own.backbone) == (CONFIGS / "upernet_fvnet_t_ade20k.py", None)

@@ -190,14 +190,17 @@ def mean_cell(values: Sequence[float], digits: int) -> str:
     return cell
 
 
+def trained_in(record: RunRecord) -> str:
+    """What a run was trained in and for how long: framework, data, length."""
+    data = record.data.label if record.data else "unknown data"
+    return f"{record.framework} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
+
+
 def setting(record: RunRecord) -> str:
     """What a run was measured in: metric, framework, data, length of training, and protocol."""
-    data = record.data.label if record.data else "unknown data"
-    length = f"{record.protocol.length} {record.protocol.length_unit}s"
-    if record.protocol.learning_rate is not None:
-        length += f" at a learning rate of {record.protocol.learning_rate:g}"
-    metric = MAIN_METRICS[record.task]
-    return f"{metric} of {record.framework} on {data}, {length}, protocol {record.protocol.fingerprint}"
+    rate = record.protocol.learning_rate
+    trained = trained_in(record) + (f" at a learning rate of {rate:g}" if rate is not None else "")
+    return f"{MAIN_METRICS[record.task]} of {trained}, protocol {record.protocol.fingerprint}"
 
 
 def _setting(record: RunRecord) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from ablation import trained_in
 from ablation_rows import arguments_of
 from time_constants import load_trunk
 
@@ -19,7 +20,6 @@ from fvnet_mm.backbones import FTFU, FVNet
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
-from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, read_record
 
 KEPT = Path(__file__).parents[1] / "results" / "ablation" / "time_constants.json"
@@ -49,13 +49,7 @@ def moved(work_dir: Path) -> dict[str, object]:
         before, after = map(torch.cat, units)
         change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
-    return dict(arguments=arguments, trained=in_words(record), seed=record.seed, stages=stages)
-
-
-def in_words(record: RunRecord) -> str:
-    """What a run was trained on and for how long."""
-    data = record.data.label if record.data else "unknown data"
-    return f"{record.framework} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
+    return dict(arguments=arguments, trained=trained_in(record), seed=record.seed, stages=stages)
 
 
 def joined(kept: Sequence[Mapping], found: Sequence[Mapping]) -> list[Mapping]:

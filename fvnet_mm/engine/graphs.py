@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fvnet_mm.engine.memory import is_out_of_memory
 from fvnet_mm.errors import UserError
 
 _LEAVE = "leave --cuda-graphs (or graph_trunk in the config) away"
@@ -109,6 +110,8 @@ class GraphedPart:
             AttributeError,
             TypeError,
         ) as error:  # torch's own words for what it can't
+            if is_out_of_memory(error):
+                raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"the {self.name} cannot be captured as a CUDA graph ({reason}); {_LEAVE}.") from error
         self._sizes, self._replay = _sizes(samples), module.forward

@@ -23,6 +23,7 @@ from torch import nn
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.engine.epochs import ResumableEpochLoop
+from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -219,7 +220,7 @@ def build_model(config: ConfigDict) -> nn.Module:
 
 _BROKEN = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError),
-    *(KeyError, RuntimeError, TypeError, ValueError),
+    *(KeyError, MemoryError, RuntimeError, TypeError, ValueError),
 )
 """What a wrong value breaks when a part of the config is built."""
 
@@ -235,6 +236,10 @@ def building(what: str) -> Iterator[None]:
         yield
     except _BROKEN as error:
         print_log(traceback.format_exc(), "current")
+        if is_out_of_memory(error):
+            raise UserError(
+                f"memory does not suffice for the {what} of the config: {allocation_in_words(error)}."
+            ) from error
         message = str(error.args[0]) if error.args else ""
         if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without
             frame = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]

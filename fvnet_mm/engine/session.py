@@ -23,6 +23,7 @@ from fvnet_mm.engine.graphs import GraphedTrunkHook
 from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
 from fvnet_mm.engine.nonfinite import NonFiniteHook
+from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
 from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_other_config, resumption
@@ -113,9 +114,10 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if cfg.graph_trunk:
         runner.register_hook(GraphedTrunkHook())
     _announce(runner, start_screen(runner, data, plan, notes, norms), [*warnings, *data.warnings, *plan.warnings])
-    runner.train()
-    if not history.evaluations:  # resumed when all was done
-        runner.val()
+    with passes_in_words(runner, evaluated="val_dataloader"):
+        runner.train()
+        if not history.evaluations:  # resumed when all was done
+            runner.val()
     last = current_checkpoint(runner) or newest_checkpoint(Path(cfg.work_dir))[0]
     return _result(runner, data, history, PREDICTIONS, last)
 
@@ -141,7 +143,8 @@ def test(arguments: argparse.Namespace) -> RunResult:
     history = EvaluationHistoryHook()
     runner.register_hook(history)
     _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)], norms), data.warnings)
-    runner.test()
+    with passes_in_words(runner, evaluated="test_dataloader"):
+        runner.test()
     return _result(runner, data, history, TEST_PREDICTIONS, arguments.checkpoint)
 
 

@@ -51,6 +51,24 @@ class SpoilImages(Hook):
             data_batch["inputs"] = [image.float() * float("inf") for image in data_batch["inputs"]]
 
 
+@HOOKS.register_module()
+class OutgrowsMemory(Hook):
+    """Asks for an exbibyte within an iteration, or within the evaluation after an epoch."""
+
+    def __init__(self, iteration: int | None = None, epoch: int | None = None) -> None:
+        self.iteration, self.epoch = iteration, epoch
+
+    def before_train_iter(self, runner: Runner, **_: object) -> None:
+        if runner.iter + 1 == self.iteration:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    def before_val_iter(self, runner: Runner, **_: object) -> None:
+        if runner.epoch == self.epoch:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    before_test_iter = before_val_iter
+
+
 def with_hook(config: Path, folder: Path, hook: str) -> Path:
     """A config with another hook, under the same name, so that its runs are the config's."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -246,6 +264,41 @@ def test_losses_that_are_not_finite(
     if tolerated:
         state = read_checkpoint(tmp_path / "work" / "epoch_2.pth")["state_dict"]
         assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_memory_that_does_not_suffice(
+    run: Run, tiny_coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the second epoch, then, resumed, in its evaluation, then in a test."""
+    work = tmp_path / "work"
+    words = ["--data", tiny_coco, "--work-dir", work]
+    for at in ("iteration=7", "epoch=2", "epoch=0"):
+        config = with_hook(RETINANET, tmp_path / at, f"type='OutgrowsMemory', {at}")
+        tool = ["test", config, work / "epoch_2.pth"] if at == "epoch=0" else ["train", config]
+        resumed = ["--resume"] if at == "epoch=2" else []
+        assert run(*tool, *words, *resumed) == 2, at
+        error = capfd.readouterr().err.strip().splitlines()[-1]
+        asked = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1152921504606846976 bytes"
+        if at == "iteration=7":
+            assert error.startswith(f"error: memory does not suffice in training iteration 7 ({asked}"), error
+            assert "(train_dataloader.batch_size, now 2)" in error
+            assert error.endswith(f"with --resume --resume-other-config it goes on from {work / 'epoch_1.pth'}.")
+        else:
+            loader = "val_dataloader" if resumed else "test_dataloader"
+            assert error.startswith(f"error: memory does not suffice in evaluation ({asked}"), error
+            assert error.endswith(f"({loader}.batch_size, now 1) or smaller ones.")
+    assert read_record(work / "run.json").status == "running"
+
+
+def test_one_image_is_too_few_for_a_norm(
+    run: Run, tiny_coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On 64 pixels the slow phase of the last stage has a grid of one."""
+    words = ["--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options", "train_dataloader.batch_size=1"]
+    assert run("train", RETINANET, *words) == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: in training iteration 1 a batch norm had a single value per channel"), error
+    assert "(train_dataloader.batch_size, now 1; " in error
 
 
 @pytest.mark.parametrize("policy", ["stop", "go-on"])

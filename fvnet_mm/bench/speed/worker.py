@@ -21,6 +21,7 @@ from fvnet_mm.bench.speed.fuse import NOT_FUSED, fuse_trunk
 from fvnet_mm.bench.speed.passes import Pass, make_pass
 from fvnet_mm.bench.speed.rounds import timed
 from fvnet_mm.bench.speed.subjects import Subject, build_subject, trunk_of
+from fvnet_mm.engine.memory import is_out_of_memory
 from fvnet_mm.errors import UserError
 from fvnet_mm.records.benchmark import Case, Conditions, Model, Size
 
@@ -105,7 +106,7 @@ class LocalWorker:
             seconds = timed(self._pass, WARM_UP, time.perf_counter, self._wait)
         except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
             self._pass = None
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 if self._conditions.backend == "cuda":
                     torch.cuda.empty_cache()
                 raise OutOfMemory from None
@@ -206,11 +207,6 @@ def _compile(module: nn.Module) -> None:
 
 def _allocated() -> int:
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    texts = ("out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)
 
 
 def _refusal(name: str, case: Case, error: Exception) -> str:

@@ -20,7 +20,7 @@ from fvnet_mm.engine.trunk import CONFIGS, DESCRIPTIONS
 from fvnet_mm.report.published import MACS_AT_512, PublishedResult, read_published
 
 TOLERANCE = 0.02
-OWN = ("fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l")
+OWN = ("fvnet_n", "fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l")
 PUBLISHED_AS = {
     "edgenext_small": ("EdgeNeXt", ("small", "small_usi")),
     "efficientformer_l1": ("EfficientFormer", ("L1",)),

@@ -157,9 +157,12 @@ def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator
     """Rows: how many times as fast FVNet is as each of its rivals, one for each case."""
     for case in sorted(record.cases, key=in_order):
         of = by_trunk(record, case)
-        pairs = [[[ms] for ms in of[trunk].round_ms] for trunk in (own, *rivals)]
         where = "CPU" if record.conditions.backend == "cpu" else "GPU"
         label = f"times as fast, {where}, {case.size[0]} x {case.size[1]}, batch {case.batch}"
+        if own not in of:
+            yield [label, "", *("not run" for _ in rivals)]
+            continue
+        pairs = [[[ms] for ms in of[trunk].round_ms] for trunk in (own, *rivals)]
         yield [label, "", *(f"{ratio_of(pairs[0], other).value:.2f}" for other in pairs[1:])]
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS, PAGE = ROOT / "results" / "benchmark", ROOT / "docs" / "benchmark.md"
 WHATS = ("trunk", "model", "predict")
 RIVALS = {
+    "fvnet_n": ("mobilenet_v2", "mobilenet_v3_large", "repvit_m0_9"),
     "fvnet_t": ("mobilenet_v2", "mobilenet_v3_large", "repvit_m0_9"),
     "fvnet_s": ("repvit_m1_1", "swiftformer_s"),
     "fvnet_m": ("efficientformer_l1", "poolformer_s12", "resnet18"),

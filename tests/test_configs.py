@@ -26,7 +26,7 @@ FRAMEWORKS = {"retinanet": "coco", "mask_rcnn": "coco", "semantic_fpn": "ade20k"
 LEAVES = sorted(path for framework in FRAMEWORKS for path in CONFIGS.glob(f"{framework}_*.py"))
 DATA = (*FRAMEWORKS.values(), "shapes")
 TRUNKS = sorted((CONFIGS / "_base_" / "backbones").glob("*.py"))
-COMPARED = ("fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l", "mobilenet_v2", "mobilenet_v3_large")
+COMPARED = ("fvnet_n", "fvnet_t", "fvnet_s", "fvnet_m", "fvnet_l", "mobilenet_v2", "mobilenet_v3_large")
 COMPARED += ("efficientformer_l1", "efficientformer_l3", "efficientformer_l7")
 SHAPE = (97, 65)  # odd on purpose
 
@@ -37,7 +37,7 @@ def stem(path: Path) -> str:
 
 def test_the_comparison_is_complete() -> None:
     wanted = {f"{framework}_{trunk}_{data}" for framework, data in FRAMEWORKS.items() for trunk in COMPARED}
-    for size in "tsml":
+    for size in "ntsml":
         wanted |= {f"{framework}_fvnet_{size}_coco_3x" for framework in ("retinanet", "mask_rcnn")}
         wanted |= {f"semantic_fpn_fvnet_{size}_ade20k_{length}" for length in ("80k", "160k")}
     wanted |= {f"{framework}_fvnet_s_shapes" for framework in FRAMEWORKS}

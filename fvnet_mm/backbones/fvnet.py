@@ -81,6 +81,7 @@ class FVNet(BaseModule):
     """
 
     arch_settings: ClassVar[dict[str, FVNetArch]] = {
+        "n": FVNetArch(channels=(32, 64, 128, 240), depths=(1, 1, 4, 2)),
         "t": FVNetArch(channels=(48, 96, 160, 320), depths=(1, 3, 5, 2)),
         "s": FVNetArch(channels=(64, 128, 192, 384), depths=(1, 2, 6, 2)),
         "m": FVNetArch(channels=(64, 128, 224, 448), depths=(1, 2, 6, 2)),

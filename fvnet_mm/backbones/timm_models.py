@@ -171,6 +171,12 @@ def _create_fvnet(arch: str, pretrained: bool, **kwargs: bool | int | float | st
 
 
 @register_model
+def fvnet_n(pretrained: bool = False, **kwargs) -> nn.Module:
+    """FVNet-N."""
+    return _create_fvnet("n", pretrained, **kwargs)
+
+
+@register_model
 def fvnet_t(pretrained: bool = False, **kwargs) -> nn.Module:
     """FVNet-T."""
     return _create_fvnet("t", pretrained, **kwargs)

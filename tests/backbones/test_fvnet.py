@@ -16,7 +16,7 @@ from fvnet_mm.backbones import FVNet, FVNetArch, fvnet
 from fvnet_mm.backbones.arch import MIN_SIZE, STRIDES
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 
-BUDGETS = {"t": (4.0e6, 0.6e9), "s": (5.6e6, 0.98e9), "m": (11.1e6, 1.3e9), "l": (31e6, 4.5e9)}
+BUDGETS = {"n": (1.80e6, 0.28e9), "t": (4.0e6, 0.6e9), "s": (5.6e6, 0.98e9), "m": (11.1e6, 1.3e9), "l": (31e6, 4.5e9)}
 SMALL = {"channels": (16, 24, 32, 40), "depths": (1, 2, 2, 1)}
 LEVELS = [(0, 1, 2, 3), (1, 2, 3), (0, 2), (3,), (0,)]
 

@@ -19,6 +19,7 @@ TRUNKS = {
     "fastvit_t8": "FastViT-T8",
     "fvnet_l": "FVNet-L",
     "fvnet_m": "FVNet-M",
+    "fvnet_n": "FVNet-N",
     "fvnet_s": "FVNet-S",
     "fvnet_t": "FVNet-T",
     "mambaout_femto": "MambaOut-Femto",

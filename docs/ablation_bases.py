@@ -139,6 +139,7 @@ BASES = (
         },
     ),
     Base("FVNet-T as built third", {"arch": "t", **THIRD_T}),
+    Base("FVNet-N", {"arch": "n"}, holds=HELD_NOW),
     Base("FVNet-S", {"arch": "s"}, {"as built fourth": FOURTH_S}, holds=HELD_NOW),
     Base(
         "FVNet-S as built fourth",

@@ -12,6 +12,7 @@ from pathlib import Path
 from marked import update
 
 from fvnet_mm.bench.speed.statistics import ratio_of
+from fvnet_mm.errors import UserError
 from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement, Model
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 
@@ -37,8 +38,15 @@ def records() -> list[BenchmarkRecord]:
 
 
 def model_of(record: BenchmarkRecord, trunk: str) -> Model:
-    """The model that a record has of a trunk."""
-    return next(model for model in record.models if model.backbone.name == trunk)
+    """The model that a record has of a trunk.
+
+    Raises:
+        UserError: It has none.
+    """
+    found = [model for model in record.models if model.backbone.name == trunk]
+    if not found:
+        raise UserError(f"no {trunk} took turns in the benchmark of {record.updated}; run it again with {trunk}.")
+    return found[0]
 
 
 def millions(record: BenchmarkRecord, trunk: str) -> str:

@@ -1,4 +1,4 @@
-"""What passes over batches fail for that a user can mend: memory, and batches too small for their norms."""
+"""What passes over batches fail for that a user can mend: memory, dead workers, batches too small for their norms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
 from fvnet_mm.engine.checkpoint import newest_checkpoint
@@ -22,38 +23,49 @@ def passes_in_words(runner: Runner, evaluated: str) -> Iterator[None]:
         evaluated: Name in the config of the loader that evaluation reads.
 
     Raises:
-        UserError: Memory could not be had, or a batch norm was to train on a single value.
+        UserError: Memory could not be had, a worker of a loader died, or a batch norm was to train on one value.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except (RuntimeError, MemoryError, ValueError) as error:
+        loader = "train_dataloader" if runner.model.training else evaluated
+        sentence = _in_words(runner, loader, error)
+        if sentence is None:
             raise
-        raise UserError(_out_of_memory(runner, evaluated, error)) from error
-    except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"in training iteration {runner.iter + 1} a batch norm had a single value per channel, one pixel "
-            f"of one image. Load two images or more at a time (train_dataloader.batch_size, now {_images(runner)}; "
-            "train_dataloader.drop_last=True leaves out a last batch of one), or larger ones."
-        ) from error
+        raise UserError(sentence) from error
 
 
-def _images(runner: Runner, loader: str = "train_dataloader") -> int:
-    return runner.cfg[loader]["batch_size"]
-
-
-def _out_of_memory(runner: Runner, evaluated: str, error: Exception) -> str:
-    trains = runner.model.training
-    loader = "train_dataloader" if trains else evaluated
+def _in_words(runner: Runner, loader: str, error: Exception) -> str | None:
+    settings, text = runner.cfg[loader], str(error)
+    trains = loader == "train_dataloader"
     where = f"in training iteration {runner.iter + 1}" if trains else "in evaluation"
-    advice = f"load fewer images at a time ({loader}.batch_size, now {_images(runner, loader)}) or smaller ones"
-    if trains:
-        advice += (
-            "; gradients are accumulated to the batch that a config was tuned for. --amp bf16 and "
-            "model.backbone.with_cp=True need less, too"
+    images = f"{loader}.batch_size, now {settings.get('batch_size', 1)}"
+    if text.startswith("DataLoader worker") and ("killed" in text or "exited" in text):
+        return (
+            f"a worker of {loader} died {where} ({text.splitlines()[0]}). Where memory is short, load with fewer "
+            f"({loader}.num_workers, now {settings.get('num_workers', 0)}), or give a container more shared memory "
+            "(--shm-size)."
         )
-        newest, _ = newest_checkpoint(Path(runner.work_dir))
-        advice += f"; with --resume --resume-other-config it goes on from {newest}" if newest else ""
-    return f"memory does not suffice {where} ({allocation_in_words(error)}): {advice}."
+    if "Expected more than 1 value per channel" in text:
+        return (
+            f"{where} a batch norm had a single value per channel, such as one pixel of one image. Load two images or "
+            f"more at a time ({images}; {loader}.drop_last=True leaves out a last batch of one), or larger ones."
+        )
+    if not is_out_of_memory(error):
+        return None
+    newest, _ = newest_checkpoint(Path(runner.work_dir)) if trains else (None, None)
+    resumed = f"; with the settings that it began with, --resume goes on from {newest}" if newest else ""
+    return (
+        f"memory does not suffice {where} ({allocation_in_words(error)}): load fewer images at a time ({images}) or "
+        f"smaller ones{_other_savings(runner) if trains else ''}{resumed}."
+    )
+
+
+def _other_savings(runner: Runner) -> str:
+    """What else makes a training smaller and is not done yet."""
+    found = ["without --cuda-graphs"] if runner.cfg.graph_trunk else []
+    if next(runner.model.parameters()).is_cuda and not isinstance(runner.optim_wrapper, AmpOptimWrapper):
+        found.append("with --amp bf16")
+    if not (runner.cfg.model.get("backbone") or {}).get("with_cp"):
+        found.append("with model.backbone.with_cp=True if the trunk knows it")
+    return f", or train {', '.join(found)}" if found else ""

@@ -13,6 +13,7 @@ from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook
 from fvnet_mm.engine.run_facts import describe_backbone
 from fvnet_mm.errors import UserError
+from fvnet_mm.records import RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
 from fvnet_mm.records.reading import RECORD, read_record
 
@@ -33,6 +34,38 @@ def resumption(wanted: str | None, work_dir: Path) -> str | None:
     return "auto" if wanted is None or newest_checkpoint(work_dir)[0] else wanted
 
 
+def refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int) -> None:
+    """Keeps a run from going on with iterations of another size, which schedules and checkpoints count.
+
+    Args:
+        cfg: The resolved config of this start.
+        checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: An iteration would be of more or fewer images than before.
+    """
+    record = _record_of_training(checkpoint)
+    if record is None or not record.environment.images_per_device:
+        return
+    then = record.environment.images_per_device * record.environment.world_size
+    now = cfg.train_dataloader.batch_size * world_size
+    if then != now:
+        raise UserError(
+            f"{checkpoint.parent} holds a run of {then} images per iteration, and this start has {now}: schedules and "
+            "checkpoints count iterations. Resume it with as many (train_dataloader.batch_size times processes), or "
+            f"begin anew in another --work-dir, from its weights with --cfg-options load_from={checkpoint}."
+        )
+
+
+def _record_of_training(checkpoint: Path) -> RunRecord | None:
+    try:
+        record = read_record(checkpoint.parent / RECORD)
+    except UserError:  # the record hook says so and begins a new one
+        return None
+    return record if record.origin == "train" else None
+
+
 def refuse_other_config(cfg: Config, checkpoint: Path, world_size: int) -> None:
     """Keeps a run from going on under another config than it began with.
 
@@ -44,20 +77,13 @@ def refuse_other_config(cfg: Config, checkpoint: Path, world_size: int) -> None:
     Raises:
         UserError: Trunk or protocol are others.
     """
-    try:
-        record = read_record(checkpoint.parent / RECORD)
-    except UserError:  # the record hook says so and begins a new one
-        return
-    if record.origin != "train":
+    record = _record_of_training(checkpoint)
+    if record is None:
         return
     settings = cfg.to_dict()
     now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
     then = record.protocol.model_dump()
     changes = {name: (then[name], value) for name, value in now.items() if value != then[name]}
-    environment, images = record.environment, settings["train_dataloader"]["batch_size"] * world_size
-    if environment.images_per_device and environment.images_per_device * environment.world_size != images:
-        # Schedules, and the iteration that the checkpoint knows, count forward passes.
-        changes["images_per_iteration"] = (environment.images_per_device * environment.world_size, images)
     trunk, earlier = describe_backbone(cfg), record.backbone
     # In words, since a norm that is synchronised is the same on any number of devices.
     if (trunk.type, in_words(trunk.arguments)) != (earlier.type, in_words(earlier.arguments)):

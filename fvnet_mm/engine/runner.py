@@ -238,7 +238,8 @@ def building(what: str) -> Iterator[None]:
         print_log(traceback.format_exc(), "current")
         if is_out_of_memory(error):
             raise UserError(
-                f"memory does not suffice for the {what} of the config: {allocation_in_words(error)}."
+                f"memory does not suffice to build the {what} of the config ({allocation_in_words(error)}): make it "
+                "smaller, free some, or choose another device (CUDA_VISIBLE_DEVICES)."
             ) from error
         message = str(error.args[0]) if error.args else ""
         if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without

@@ -108,7 +108,7 @@ def test_bad_out_indices(levels):
 
 
 def test_unknown_arch_lists_those_that_exist():
-    with pytest.raises(ValueError, match=r"^arch 'xl' does not exist; choose one of t, s, m, l\.$"):
+    with pytest.raises(ValueError, match=r"^arch 'xl' does not exist; choose one of n, t, s, m, l\.$"):
         FVNet("xl")
 
 

@@ -109,7 +109,7 @@ def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tm
     ("option", "words"),
     [
         ("model.neck.in_channels=[64,64,64]", ["[64, 64, 64]", "FPN", "FVNet", "in_channels=["]),
-        ("model.backbone.arch=xxl", ["xxl", "t, s, m, l"]),
+        ("model.backbone.arch=xxl", ["xxl", "n, t, s, m, l"]),
         ("model.backbone.out_indices=(1,2,7)", ["out_indices", "7"]),
         ("model.backbone.type=FVNett", ["FVNett", "FVNet"]),
         ("model.backbone.depth=3", ["depth"]),

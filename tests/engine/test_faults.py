@@ -2,8 +2,11 @@
 
 import errno
 import json
+import multiprocessing
 import os
+import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +52,15 @@ class SpoilImages(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict) -> None:
         if runner.iter + 1 in self.iterations:
             data_batch["inputs"] = [image.float() * float("inf") for image in data_batch["inputs"]]
+
+
+@HOOKS.register_module()
+class KillsWorkers(Hook):
+    """Ends the workers of the loaders as a system does whose memory is short."""
+
+    def before_train_iter(self, runner: Runner, **_: object) -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
 
 
 @HOOKS.register_module()
@@ -194,12 +206,17 @@ def test_another_config_is_not_resumed_unless_told(
     for options, difference in (
         ("optim_wrapper.optimizer.lr=5e-4", "learning rate 0.001 then and 0.0005 now"),
         ("model.backbone.drop_path_rate=0.1", "backbone"),
-        ("train_dataloader.batch_size=4", "images per iteration 2 then and 4 now"),
     ):
         assert run("train", RETINANET, *words, "--cfg-options", options) == 2
         error = capfd.readouterr().err
         assert difference in error
         assert "--resume-other-config" in error
+    # Schedules would be cut short or stretched, so this is not for telling.
+    fewer = ["--resume-other-config", "--cfg-options", "train_dataloader.batch_size=1"]
+    assert run("train", RETINANET, *words, *fewer) == 2
+    error = capfd.readouterr().err
+    assert f"{work} holds a run of 2 images per iteration, and this start has 1" in error
+    assert f"load_from={work / 'epoch_3.pth'}" in error
     assert (work / RETINANET.name).read_text() == dumped
     longer = ["--cfg-options", "train_cfg.max_epochs=4"]
     assert run("train", RETINANET, *words, *longer) == 2
@@ -282,12 +299,25 @@ def test_memory_that_does_not_suffice(
         if at == "iteration=7":
             assert error.startswith(f"error: memory does not suffice in training iteration 7 ({asked}"), error
             assert "(train_dataloader.batch_size, now 2)" in error
-            assert error.endswith(f"with --resume --resume-other-config it goes on from {work / 'epoch_1.pth'}.")
+            assert "train with model.backbone.with_cp=True if" in error  # on a CPU --amp is refused
+            assert error.endswith(
+                f"with the settings that it began with, --resume goes on from {work / 'epoch_1.pth'}."
+            )
         else:
             loader = "val_dataloader" if resumed else "test_dataloader"
             assert error.startswith(f"error: memory does not suffice in evaluation ({asked}"), error
             assert error.endswith(f"({loader}.batch_size, now 1) or smaller ones.")
     assert read_record(work / "run.json").status == "running"
+
+
+def test_a_worker_that_dies(run: Run, tiny_coco: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = with_hook(RETINANET, tmp_path, "type='KillsWorkers'")
+    assert run("train", config, "--data", tiny_coco, "--work-dir", tmp_path / "work") == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert re.match(
+        r"error: a worker of train_dataloader died in training iteration \d \(DataLoader worker \(pid", error
+    )
+    assert "(train_dataloader.num_workers, now 1)" in error
 
 
 def test_one_image_is_too_few_for_a_norm(

@@ -139,6 +139,17 @@ def test_trainings_that_graphs_do_not_go_with() -> None:
             GraphedTrunkHook().before_train(refused)
 
 
+def test_memory_that_does_not_suffice_is_no_fault_of_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def capture(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    trunk = Trunk()
+    GraphedPart("backbone", trunk)
+    with pytest.raises(torch.OutOfMemoryError):
+        trunk(torch.randn(2, 3, 8, 8))
+
+
 @pytest.mark.gpu
 def test_a_graph_computes_what_fvnet_computes() -> None:
     torch.manual_seed(0)

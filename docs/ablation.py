@@ -89,8 +89,8 @@ finite: no run diverged, at either learning rate.
   long as the first ([speed](benchmark.md#measured)).
 - **With no more parameters and MACs than MobileNetV2** FVNet-T comes to 17.8 on shapes (1.55 M and 0.277 G; one run,
   on a CPU), above every run of MobileNetV2 (15.3 in the mean) and level with MobileNetV3-Large (17.7), which has
-  fewer MACs and more parameters. With fewer and wider blocks it became FVNet-N (1.73 M and 0.261 G): 18.4, and
-  faster.
+  fewer MACs and more parameters. With fewer and wider blocks it became FVNet-N (1.73 M and 0.261 G): 18.4 and 17.1,
+  and faster.
 - **The learning rate matters more than most of this**: at 0.0015 every row gains 7.8 mIoU and more over 0.0005 on
   CamVid, where networks are at the beginning of their training.
 

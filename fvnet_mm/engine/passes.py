@@ -28,7 +28,8 @@ def passes_in_words(runner: Runner, evaluated: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, ValueError) as error:
-        loader = "train_dataloader" if runner.model.training else evaluated
+        trains = runner.model.training and runner.cfg.get("train_dataloader")  # of a test nothing is, whatever its mode
+        loader = "train_dataloader" if trains else evaluated
         sentence = _in_words(runner, loader, error)
         if sentence is None:
             raise

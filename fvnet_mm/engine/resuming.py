@@ -13,7 +13,7 @@ from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook
 from fvnet_mm.engine.run_facts import describe_backbone
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import RunRecord
+from fvnet_mm.records import Environment, RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
 from fvnet_mm.records.reading import RECORD, read_record
 
@@ -34,22 +34,34 @@ def resumption(wanted: str | None, work_dir: Path) -> str | None:
     return "auto" if wanted is None or newest_checkpoint(work_dir)[0] else wanted
 
 
-def refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int) -> None:
-    """Keeps a run from going on with iterations of another size, which schedules and checkpoints count.
+def refuse_changes(cfg: Config, checkpoint: Path, world_size: int, other_config: bool) -> None:
+    """Keeps a run from going on as another than it began.
 
     Args:
         cfg: The resolved config of this start.
         checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
-        world_size: Number of processes.
+        world_size: Number of processes, whose batches are part of the protocol.
+        other_config: Whether trunk and protocol may be others.
 
     Raises:
-        UserError: An iteration would be of more or fewer images than before.
+        UserError: An iteration, which schedules and checkpoints count, would be of more or fewer images; or trunk or
+            protocol are others that may not be.
     """
-    record = _record_of_training(checkpoint)
-    if record is None or not record.environment.images_per_device:
+    try:
+        record = read_record(checkpoint.parent / RECORD)
+    except UserError:  # the record hook says so and begins a new one
         return
-    then = record.environment.images_per_device * record.environment.world_size
-    now = cfg.train_dataloader.batch_size * world_size
+    if record.origin != "train":
+        return
+    _refuse_other_iterations(cfg, checkpoint, world_size, record.environment)
+    if not other_config:
+        _refuse_other_config(cfg, checkpoint, world_size, record)
+
+
+def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, began: Environment) -> None:
+    if not began.images_per_device:
+        return
+    then, now = began.images_per_device * began.world_size, cfg.train_dataloader.batch_size * world_size
     if then != now:
         raise UserError(
             f"{checkpoint.parent} holds a run of {then} images per iteration, and this start has {now}: schedules and "
@@ -58,28 +70,7 @@ def refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int) -> N
         )
 
 
-def _record_of_training(checkpoint: Path) -> RunRecord | None:
-    try:
-        record = read_record(checkpoint.parent / RECORD)
-    except UserError:  # the record hook says so and begins a new one
-        return None
-    return record if record.origin == "train" else None
-
-
-def refuse_other_config(cfg: Config, checkpoint: Path, world_size: int) -> None:
-    """Keeps a run from going on under another config than it began with.
-
-    Args:
-        cfg: The resolved config of this start.
-        checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
-        world_size: Number of processes, whose batches are part of the protocol.
-
-    Raises:
-        UserError: Trunk or protocol are others.
-    """
-    record = _record_of_training(checkpoint)
-    if record is None:
-        return
+def _refuse_other_config(cfg: Config, checkpoint: Path, world_size: int, record: RunRecord) -> None:
     settings = cfg.to_dict()
     now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
     then = record.protocol.model_dump()

@@ -26,7 +26,7 @@ from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
-from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_other_config, refuse_other_iterations, resumption
+from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_changes, resumption
 from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.saving import full_disk_in_words
 from fvnet_mm.engine.signals import StopHook, StopSignals
@@ -100,9 +100,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     notes, resumed = _choose_weights(cfg, arguments.resume)
     plan = plan_batch(cfg, data.images("train"), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
-        refuse_other_iterations(cfg, resumed, get_world_size())
-    if resumed is not None and not arguments.resume_other_config:
-        refuse_other_config(cfg, resumed, get_world_size())
+        refuse_changes(cfg, resumed, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)
     if resumed is not None:
         runner.resume_from(resumed)

@@ -65,7 +65,7 @@ class KillsWorkers(Hook):
 
 @HOOKS.register_module()
 class OutgrowsMemory(Hook):
-    """Asks for an exbibyte within an iteration, or within the evaluation after an epoch."""
+    """Asks for an exbibyte within an iteration, within the evaluation after an epoch, or before a test."""
 
     def __init__(self, iteration: int | None = None, epoch: int | None = None) -> None:
         self.iteration, self.epoch = iteration, epoch
@@ -78,7 +78,7 @@ class OutgrowsMemory(Hook):
         if runner.epoch == self.epoch:
             torch.empty(2**60, dtype=torch.uint8)
 
-    before_test_iter = before_val_iter
+    before_test = before_val_iter  # while the model is in the mode that it was built in
 
 
 def with_hook(config: Path, folder: Path, hook: str) -> Path:

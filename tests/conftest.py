@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import errno
 import itertools
 import os
 import sys
@@ -71,6 +72,20 @@ class Bomb:
 def bomb() -> Callable[[str], object]:
     """Makes an object that runs a shell command when it is unpickled by the book."""
     return Bomb
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a folder refuse to be listed, as another user's does: tests may be run by root, who may read all."""
+    scandir, locked = os.scandir, set()
+
+    def refuse(place: str) -> object:
+        if Path(place) in locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return locked.add
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume-other-config",
         action="store_true",
-        help="resume even where trunk or protocol are not those that the run began with",
+        help="resume even where trunk, data or protocol are not those that the run began with",
     )
     parser.add_argument(
         "--skip-nonfinite",

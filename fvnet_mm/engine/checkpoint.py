@@ -221,8 +221,8 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[tuple[Path, str
     return None, passed_over
 
 
-def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source: str, complete: bool) -> None:
-    """Says how much of a model a state dict fills.
+def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source: str, complete: bool) -> float:
+    """Says how much of a model a state dict fills, and returns this share of its values.
 
     Args:
         model: The model that the weights were loaded into.
@@ -249,3 +249,4 @@ def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source
         )
     extra = f"; {unused} tensors of the file have no place in the model" if unused else ""
     print_log(f"loaded {counts} from {source}{extra}", "current", logging.WARNING if share < 1 else logging.INFO)
+    return share

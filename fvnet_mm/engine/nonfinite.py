@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -77,6 +78,7 @@ class NonFiniteHook(Hook):
     def _only_finite(self, step: Callable[..., None], wrapper: OptimWrapper, model: nn.Module) -> Callable[..., None]:
         scales_loss = isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()
 
+        @wraps(step)  # with the mark of mmengine's schedulers, which count steps there
         def only_finite(**settings: object) -> None:
             bad = bool(self._bad_loss)
             if not bad and not scales_loss:
@@ -94,7 +96,7 @@ class NonFiniteHook(Hook):
 
     def _report(self, runner: Runner, outputs: dict[str, torch.Tensor]) -> None:
         """Writes down what happened, and ends the run where it has happened too often."""
-        losses = {name: float(value) for name, value in outputs.items() if torch.is_tensor(value)}
+        losses = {name: float(value.detach()) for name, value in outputs.items() if torch.is_tensor(value)}
         own = dict(images=self._images, loss_is_finite=not self._bad_loss)
         processes = all_gather_object(own)
         hub = runner.message_hub

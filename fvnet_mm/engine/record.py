@@ -1,7 +1,5 @@
 """The hook that writes a run's record."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -26,6 +24,7 @@ from fvnet_mm.engine.run_facts import (
     describe_data,
     describe_environment,
     describe_weights,
+    digest_of_data,
     peak_memory,
     pretraining,
     trunk_settings,
@@ -33,10 +32,10 @@ from fvnet_mm.engine.run_facts import (
 from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import Complexity, Config, Data, Evaluation, Protocol, RunRecord, Times
+from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
 from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
-from fvnet_mm.records.reading import RECORD, TEST_RECORD, read_record, write_record
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record, write_record
 
 
 class RecordHook(Hook):
@@ -128,14 +127,14 @@ class RecordHook(Hook):
         earlier = trained = None
         if origin == "train":
             fields |= fields_of_training(settings, runner.world_size) | trunk_settings(runner.model)
-            fields |= dict(data=_digest(data), pretraining=pretraining(cfg))
+            fields |= dict(data=digest_of_data(data), pretraining=pretraining(cfg))
             earlier = self._earlier(runner)
         else:
             trained = self._training_of(self.tested)
             if trained is not None:
                 rest = trained.protocol.model_dump(exclude={*TEST_FIELDS, "fingerprint"})
                 split = trained.data.train if trained.data else None
-                fields |= rest | dict(data=_digest(data.model_copy(update=dict(train=split))))
+                fields |= rest | dict(data=digest_of_data(data.model_copy(update=dict(train=split))))
             if _of_training(self._file):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
@@ -152,7 +151,7 @@ class RecordHook(Hook):
             seed=runner.seed if origin == "train" else trained.seed if trained else None,
             protocol=Protocol(**fields),
             data=data,
-            weights=known.weights if known else describe_weights(runner.model),
+            weights=known.weights if known else describe_weights(runner.model, runner.fine_tuned_from),
             checkpoint=str(self.tested) if self.tested else None,
             complexity=earlier.complexity if earlier else None,
             environment=describe_environment().model_copy(update=_batch(runner) if origin == "train" else {}),
@@ -172,8 +171,12 @@ class RecordHook(Hook):
             return None
         try:
             record = read_record(file)
+        except NewerRecord:
+            raise
         except UserError as error:
-            runner.logger.warning(f"{error} The record begins anew.")
+            aside = file.with_name(f"unreadable_{file.name}")
+            file.replace(aside)
+            runner.logger.warning(f"{error} The record begins anew; that file is {aside} now.")
             return None
         return record if record.origin == "train" else None
 
@@ -205,7 +208,6 @@ class RecordHook(Hook):
 
     def _evaluated(self, runner: Runner, loop: BaseLoop, logged: Mapping[str, float]) -> None:
         self._note_time("evaluation_seconds")
-        self._note_memory()
         metrics = loop.evaluator.metrics
         coco = [metric.result for metric in metrics if isinstance(metric, FullCocoMetric)]
         confusion = [metric.confusion for metric in metrics if isinstance(metric, ConfusionIoUMetric)]
@@ -220,6 +222,8 @@ class RecordHook(Hook):
             self._set(complexity=self._complexity(runner))
             self._clock = time.monotonic()
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)
+        if torch.cuda.is_available():  # the next iteration's peak is to be the training's
+            torch.cuda.reset_peak_memory_stats()
         checkpoint = None if self.tested else current_checkpoint(runner)
         if checkpoint is not None:
             self._set(checkpoint=checkpoint.name, checkpoint_sha256=None)
@@ -282,14 +286,6 @@ def _config(runner: Runner, folder: Path) -> Config:
     if not file.is_file():
         return Config(name=name)
     return Config(name=name, file=file.relative_to(runner.work_dir).as_posix(), sha256=sha256_of(file))
-
-
-def _digest(data: Data) -> str | None:
-    """What a protocol says of the data: a digest of classes and both splits' fingerprints; None if one is unknown."""
-    if data.train is None or data.train.fingerprint is None:
-        return None
-    parts = [data.classes, data.train.fingerprint, data.val.fingerprint]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _of_training(file: Path) -> bool:

@@ -11,11 +11,12 @@ from mmengine.runner import Runner
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook
-from fvnet_mm.engine.run_facts import describe_backbone
+from fvnet_mm.engine.run_facts import describe_backbone, describe_data, digest_of_data
+from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Environment, RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
-from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """Where torchrun and Slurm say how often they have started this run again."""
@@ -34,28 +35,31 @@ def resumption(wanted: str | None, work_dir: Path) -> str | None:
     return "auto" if wanted is None or newest_checkpoint(work_dir)[0] else wanted
 
 
-def refuse_changes(cfg: Config, checkpoint: Path, world_size: int, other_config: bool) -> None:
+def refuse_changes(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, other_config: bool) -> None:
     """Keeps a run from going on as another than it began.
 
     Args:
         cfg: The resolved config of this start.
         checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
+        data: What this start reads.
         world_size: Number of processes, whose batches are part of the protocol.
-        other_config: Whether trunk and protocol may be others.
+        other_config: Whether trunk, data and the rest of the protocol may be others.
 
     Raises:
-        UserError: An iteration, which schedules and checkpoints count, would be of more or fewer images; or trunk or
-            protocol are others that may not be.
+        UserError: An iteration, which schedules and checkpoints count, would be of more or fewer images; or trunk,
+            data or protocol are others that may not be; or a newer fvnet_mm has written the record.
     """
     try:
         record = read_record(checkpoint.parent / RECORD)
+    except NewerRecord:
+        raise
     except UserError:  # the record hook says so and begins a new one
         return
     if record.origin != "train":
         return
     _refuse_other_iterations(cfg, checkpoint, world_size, record.environment)
     if not other_config:
-        _refuse_other_config(cfg, checkpoint, world_size, record)
+        _refuse_other_config(cfg, checkpoint, data, world_size, record)
 
 
 def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, began: Environment) -> None:
@@ -70,9 +74,10 @@ def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, beg
         )
 
 
-def _refuse_other_config(cfg: Config, checkpoint: Path, world_size: int, record: RunRecord) -> None:
+def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, record: RunRecord) -> None:
     settings = cfg.to_dict()
     now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
+    now["data"] = digest_of_data(describe_data(data))
     then = record.protocol.model_dump()
     changes = {name: (then[name], value) for name, value in now.items() if value != then[name]}
     trunk, earlier = describe_backbone(cfg), record.backbone

@@ -1,5 +1,6 @@
 """What a record says of a run beside its results: protocol, data, weights, environment, size."""
 
+import hashlib
 import json
 import os
 import platform
@@ -65,15 +66,22 @@ def pretraining(cfg: Config) -> str:
     if cfg.get("load_from"):
         return "fine-tuned"
     trunk = cfg.model.get("backbone") or {}
-    stated = [part.distilled for part in pretrained_checkpoints(cfg.model) if part.part in ("", "backbone")]
+    parts = [part for part in pretrained_checkpoints(cfg.model) if part.part.split(".")[0] != "teacher"]
+    if any(part.part.split(".")[0] not in ("", "backbone") for part in parts):
+        return "fine-tuned"
+    stated = [part.distilled for part in parts if part.part in ("", "backbone")]
     if stated:
         return {True: "distilled", False: "plain", None: "unstated"}[stated[-1]]
     libraries_own = cfg.model.get("pretrained") or trunk.get("pretrained") or trunk.get("checkpoint_path")
     return "unstated" if libraries_own else "scratch"
 
 
-def describe_weights(model: nn.Module) -> tuple[Weights, ...]:
-    """What was loaded into the parts of a model when it was initialised."""
+def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple[Weights, ...]:
+    """What was loaded into the parts of a model when it was initialised, and then into the whole."""
+    return (*((fine_tuned_from,) if fine_tuned_from else ()), *_weights_of_parts(model))
+
+
+def _weights_of_parts(model: nn.Module) -> tuple[Weights, ...]:
     return tuple(
         Weights(
             part=part,
@@ -99,6 +107,14 @@ def describe_data(source: DataSource) -> Data:
         if split is not None
     }
     return Data(label=source.label, classes=folder.classes, train=splits.get("train"), val=splits["val"])
+
+
+def digest_of_data(data: Data) -> str | None:
+    """What a protocol says of the data: a digest of classes and both splits' fingerprints; None if one is unknown."""
+    if data.train is None or data.train.fingerprint is None:
+        return None
+    parts = [data.classes, data.train.fingerprint, data.val.fingerprint]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def describe_complexity(cfg: Config) -> Complexity:

@@ -22,10 +22,12 @@ from torch import nn
 
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
+from fvnet_mm.engine.download import locate, sha256_of
 from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
+from fvnet_mm.records import Weights
 
 
 @RUNNERS.register_module()
@@ -35,8 +37,12 @@ class SuiteRunner(Runner):
     Beside what mmengine's does: the console shows nothing but warnings until the run begins (the log file keeps
     the environment, the whole config and the list of hooks); a model that cannot work is refused when it is
     built (:func:`build_model`); a checkpoint that is resumed or tested must fill the whole model.
+
+    Attributes:
+        fine_tuned_from: The checkpoint that a training was begun from with ``load_from``.
     """
 
+    fine_tuned_from: Weights | None = None
     _needs_all_weights = False
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **settings: object) -> MMLogger:
@@ -126,7 +132,10 @@ class SuiteRunner(Runner):
             state_dict = {re.sub(pattern, replacement, name): tensor for name, tensor in state_dict.items()}
         self._meta = checkpoint.get("meta", {})
         complete = self._resume or self._needs_all_weights
-        check_coverage(model, state_dict, str(filename), complete)
+        share = check_coverage(model, state_dict, str(filename), complete)
+        if not complete:
+            digest = sha256_of(locate(str(filename)))
+            self.fine_tuned_from = Weights(part="", source=str(filename), sha256=digest, share=share)
         if self._resume and not {"meta", "optimizer"} <= checkpoint.keys():
             raise UserError(
                 f"{filename} holds weights only and no state of a training to resume; "

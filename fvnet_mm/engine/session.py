@@ -36,6 +36,7 @@ from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 from fvnet_mm.lock import only_training_in
+from fvnet_mm.records.reading import RECORD, read_record
 
 PREDICTIONS = "predictions/val"
 """Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""
@@ -100,7 +101,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     notes, resumed = _choose_weights(cfg, arguments.resume)
     plan = plan_batch(cfg, data.images("train"), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
-        refuse_changes(cfg, resumed, get_world_size(), arguments.resume_other_config)
+        refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)
     if resumed is not None:
         runner.resume_from(resumed)
@@ -170,16 +171,28 @@ def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
     """Keeps a run from being written over; a demo may write over a demo.
 
     Raises:
-        UserError: The work dir holds a run that nobody asked to resume.
+        UserError: The work dir holds a run that nobody asked to resume, or figures whose checkpoints are gone.
     """
-    newest, _ = newest_checkpoint(work_dir)
-    if newest is None or arguments.resume is not None:
+    if arguments.demo and arguments.resume is None and demo_folder(work_dir).is_dir():
+        _clear(work_dir)
         return
-    if not (arguments.demo and demo_folder(work_dir).is_dir()):
+    newest, _ = newest_checkpoint(work_dir)
+    if newest is not None and arguments.resume is None:
         raise UserError(
             f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
             "or choose another folder with --work-dir."
         )
+    if newest is None and (file := work_dir / RECORD).exists():
+        record = read_record(file)
+        # Of a run that did not end nothing more can come: with --resume it begins anew.
+        if record.status == "finished" or (record.evaluations and arguments.resume is None):
+            raise UserError(
+                f"{file} has the figures of a run whose checkpoints are gone; it would be written over. Choose another "
+                "folder with --work-dir, or move it away."
+            )
+
+
+def _clear(work_dir: Path) -> None:
     if is_main_process():
         for path in work_dir.glob("*.pth"):
             remove_checkpoint(path)

@@ -22,7 +22,7 @@ _TASKS: dict[str, Task] = {"mmseg": "semantic_segmentation", "mmpretrain": "clas
 _READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys", "checkpoint")
 """Arguments that say how files are read or what is handed on, not what comes out."""
 
-_OF_OTHERS = ("in_channels", "num_classes", "init_cfg", "mean", "std")
+_OF_OTHERS = ("in_channels", "num_classes", "mean", "std")
 """Arguments of a model's parts that follow from the trunk or the data, which are recorded themselves."""
 
 _ROUNDING = ("fused", "foreach")
@@ -32,6 +32,23 @@ _DEFAULT_DECAY = {"AdamW": 0.01}
 """Weight decay of torch's optimizers where a config states none; that of all others is 0."""
 
 _PLAIN_SAMPLERS = ("DefaultSampler", "InfiniteSampler")
+_PLAIN_BATCH_SAMPLERS = ("AspectRatioBatchSampler",)
+_PLAIN_COLLATIONS = ("pseudo_collate", "default_collate", "hand_on")
+
+_IDLE_HOOKS = (
+    "ReproducibleEpochHook",
+    "ProgressHook",
+    "CheckInvalidLossHook",
+    "NumClassCheckHook",
+    "MemoryProfilerHook",
+    "EmptyCacheHook",
+    "DetVisualizationHook",
+    "SegVisualizationHook",
+)
+"""Hooks of configs that watch a training, or make it repeatable, and don't change what it learns."""
+
+_OF_EVALUATION = ("ignore_index", "nan_to_num", "beta", "iou_thrs", "proposal_nums", "maxDets", "thrs")
+"""Arguments of evaluators that change figures; they stand in a config where they are not the usual."""
 
 TEST_FIELDS = ("framework", "data", "model", "test_pipeline", "test_mode")
 """Fields of the protocol that a test decides; all others are the training's."""
@@ -82,7 +99,7 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         effective_batch=per_device * world_size * accumulation if per_device and world_size else None,
         length=epochs if iterations is None else iterations // accumulation,
         length_unit="epoch" if iterations is None else "step",
-        schedule=_schedule(cfg.get("param_scheduler"), accumulation),
+        schedule=", ".join([_schedule(cfg.get("param_scheduler"), accumulation), *_active_hooks(cfg)]),
         train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]) + _sampling(cfg["train_dataloader"]),
         precision=_precision(wrapper),
         gradient_clip=_clip(wrapper.get("clip_grad") or {"max_norm": 0}),
@@ -98,10 +115,22 @@ def _clip(settings: Settings) -> float | str:
     return in_words(settings)
 
 
+def _active_hooks(cfg: Settings) -> list[str]:
+    """Hooks that may change a training, but for moving averages, which have a field of their own."""
+    hooks = cfg.get("custom_hooks") or ()
+    return [in_words(hook) for hook in hooks if name_of(hook) not in _IDLE_HOOKS and "EMA" not in name_of(hook)]
+
+
 def _sampling(loader: Settings) -> str:
-    """How images are drawn, where it is not each as often as any other."""
-    sampler = loader.get("sampler") or {}
-    return "" if name_of(sampler) in ("", *_PLAIN_SAMPLERS) else f", {in_words(sampler)}"
+    """How images are drawn and put together, where it is not each as often as any other, shuffled."""
+    sampler, batches, collation = (loader.get(key) or {} for key in ("sampler", "batch_sampler", "collate_fn"))
+    shuffled = sampler.get("shuffle", True) and sampler.get("round_up", True)
+    words = [] if name_of(sampler) in ("", *_PLAIN_SAMPLERS) and shuffled else [in_words(sampler)]
+    words += [in_words(batches)] if name_of(batches) not in ("", *_PLAIN_BATCH_SAMPLERS) else []
+    if isinstance(collation, Mapping) and name_of(collation) not in ("", *_PLAIN_COLLATIONS):
+        words.append(in_words(collation))
+    words += ["drop_last"] if loader.get("drop_last") else []
+    return "".join(f", {each}" for each in words)
 
 
 def fields_of_test(cfg: Settings, loader: str) -> dict[str, object]:
@@ -113,12 +142,20 @@ def fields_of_test(cfg: Settings, loader: str) -> dict[str, object]:
     """
     model = cfg["model"]
     rest = {key: value for key, value in model.items() if key not in ("backbone", "test_cfg", "pretrained")}
+    test_mode = in_words(model["test_cfg"]) if model.get("test_cfg") else "default"
     return dict(
         framework=framework_of(model),
         model=in_words(rest, _OF_OTHERS),
         test_pipeline=pipeline_in_words(cfg[loader]["dataset"]),
-        test_mode=in_words(model["test_cfg"]) if model.get("test_cfg") else "default",
+        test_mode=", ".join([test_mode, *_evaluation(cfg.get(loader.replace("dataloader", "evaluator")))]),
     )
+
+
+def _evaluation(evaluators: Sequence[Settings] | Settings | None) -> list[str]:
+    """Settings of evaluators that change figures, where a config states them."""
+    evaluators = [evaluators] if isinstance(evaluators, Mapping) else evaluators or []
+    stated = [{key: each[key] for key in ("type", *_OF_EVALUATION) if each.get(key) is not None} for each in evaluators]
+    return [in_words(each) for each in stated if len(each) > 1]
 
 
 def pipeline_in_words(dataset: Settings) -> str:

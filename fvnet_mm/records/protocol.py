@@ -25,18 +25,19 @@ class Protocol(BaseModel):
         length: Of the training, in ``length_unit``.
         length_unit: 'epoch' or 'step' (optimizer steps).
         schedule: The learning rate's course in words, such as 'LinearLR 0 to 500 steps (start_factor=0.001),
-            MultiStepLR 0 to 12 epochs (gamma=0.1, milestones=(8, 11))'.
-        train_pipeline: Transforms of training images in words, sizes included.
+            MultiStepLR 0 to 12 epochs (gamma=0.1, milestones=(8, 11))', and hooks that may change the training.
+        train_pipeline: Transforms of training images in words, sizes included, and how images are drawn where it is
+            not each as often as any other, shuffled.
         test_pipeline: Transforms of test images in words, sizes included.
         test_mode: The model's test settings in words: '(mode=whole)' or sliding windows of segmentors, thresholds
-            and counts of detectors; 'default' where there are none.
+            and counts of detectors; 'default' where there are none. And settings of the evaluation that change figures.
         precision: 'float32', 'bfloat16' or 'float16'.
         gradient_clip: Norm at which gradients are clipped, 0 for none; in words where they are clipped otherwise.
         norm_eval: Whether the trunk's batch norms kept their statistics.
         frozen_stages: Of the trunk; -1 for none.
         averaged: The moving average of the weights that was evaluated, in words, or False.
         pretraining: Of the trunk's initial weights: 'scratch', 'plain', 'distilled', or 'unstated' where nobody says;
-            'fine-tuned' where all of the model was loaded.
+            'fine-tuned' where more of the model than its trunk was loaded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

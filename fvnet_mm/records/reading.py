@@ -72,13 +72,25 @@ def write_record(record: RunRecord, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def find_records(folder: Path, names: Sequence[str] = (RECORD, TEST_RECORD)) -> list[Path]:
+def find_records(
+    folder: Path,
+    names: Sequence[str] = (RECORD, TEST_RECORD),
+    unreadable: Callable[[OSError], None] | None = None,
+) -> list[Path]:
     """All ``run.json`` and ``test.json`` (or files of other names) in a folder and below it, sorted.
 
     Each once, through links to folders, too.
+
+    Args:
+        folder: Where to look.
+        names: Of the files.
+        unreadable: Told of each folder that cannot be read, which is then passed over.
+
+    Raises:
+        UserError: A folder cannot be read, and nobody is to be told.
     """
     found, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=unreadable or _refuse, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link to a folder above, or a second one
             folders.clear()
@@ -88,6 +100,10 @@ def find_records(folder: Path, names: Sequence[str] = (RECORD, TEST_RECORD)) -> 
         folders[:] = sorted(name for name in folders if not (of_run and name in _CONTENTS))
         found += [Path(parent, name) for name in names if name in files]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}.") from error
 
 
 def _faults(error: ValidationError) -> str:

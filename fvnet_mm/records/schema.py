@@ -106,7 +106,8 @@ class Environment(_Part):
 
 
 class Times(_Part):
-    """When it began and was last written (UTC), seconds of training and of evaluation, peak memory in bytes."""
+    """When it began and was last written (UTC), seconds of training and of evaluation, and the training's peak
+    memory on a GPU in bytes."""
 
     started: datetime | None = None
     updated: datetime | None = None

@@ -178,7 +178,7 @@ def with_fault(folder: Path, fault: str, iteration: int) -> tuple[Path, Path]:
     config = folder / fault / RETINANET.name
     config.parent.mkdir(exist_ok=True)
     hook = f"dict(type='FaultOnRank', fault='{fault}', iteration={iteration})"
-    config.write_text(f"_base_ = ['{RETINANET}']\ncustom_hooks = [*_base_.custom_hooks, {hook}]\n")
+    config.write_text(f"_base_ = ['{RETINANET}']\ndefault_hooks = dict(fault={hook})\n")
     return config, data
 
 

@@ -82,10 +82,10 @@ class OutgrowsMemory(Hook):
 
 
 def with_hook(config: Path, folder: Path, hook: str) -> Path:
-    """A config with another hook, under the same name, so that its runs are the config's."""
+    """A config with another hook that is no part of the protocol, under the same name: its runs are the config's."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / config.name
-    file.write_text(f"_base_ = ['{config}']\ncustom_hooks = [*_base_.custom_hooks, dict({hook})]\n")
+    file.write_text(f"_base_ = ['{config}']\ndefault_hooks = dict(fault=dict({hook}))\n")
     return file
 
 
@@ -211,6 +211,12 @@ def test_another_config_is_not_resumed_unless_told(
         error = capfd.readouterr().err
         assert difference in error
         assert "--resume-other-config" in error
+    other = Path(shutil.copytree(tiny_coco, tmp_path / "other"))
+    annotations = other / "annotations" / "instances_train2017.json"
+    content = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps(content | {"annotations": content["annotations"][1:]}))
+    assert run("train", RETINANET, "--data", other, "--work-dir", work, "--resume") == 2
+    assert "another config, tiny_retinanet: data " in capfd.readouterr().err
     # Schedules would be cut short or stretched, so this is not for telling.
     fewer = ["--resume-other-config", "--cfg-options", "train_dataloader.batch_size=1"]
     assert run("train", RETINANET, *words, *fewer) == 2
@@ -253,6 +259,32 @@ def test_one_training_a_folder(run: Run, tiny_coco: Path, tmp_path: Path, capfd:
     assert not list(tmp_path.glob("*.pth"))
 
 
+def test_figures_are_never_written_over(
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Those of a run whose checkpoints are gone, and those that a newer fvnet_mm has written."""
+    work = Path(shutil.copytree(uninterrupted(RETINANET, tiny_coco), tmp_path / "work"))
+    words = ["--data", tiny_coco, "--work-dir", work]
+    newer = (work / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 99')
+    (work / "run.json").write_text(newer)
+    assert run("train", RETINANET, *words, "--resume", "--cfg-options", "train_cfg.max_epochs=4") == 2
+    assert "written by a newer fvnet_mm" in capfd.readouterr().err
+    assert (work / "run.json").read_text() == newer
+    shutil.copy(uninterrupted(RETINANET, tiny_coco) / "run.json", work)
+    for checkpoint in work.glob("*.pth"):
+        checkpoint.unlink()
+    kept = (work / "run.json").read_bytes()
+    for resume in ((), ("--resume",)):
+        assert run("train", RETINANET, *words, *resume) == 2
+        assert f"{work / 'run.json'} has the figures of a run whose checkpoints are gone" in capfd.readouterr().err
+    assert (work / "run.json").read_bytes() == kept
+
+
+@pytest.mark.filterwarnings("error:Seems like .optimizer.step")  # mmengine's schedulers count its calls
 @pytest.mark.parametrize("tolerated", [0, 1])
 def test_losses_that_are_not_finite(
     tolerated: int,

@@ -197,4 +197,23 @@ def test_a_broken_record_ends_no_run(
     capsys.readouterr()
     assert run("train", RETINANET, "--resume", *words, "optim_wrapper.optimizer.lr=1e-3") == 0
     assert "run.json is not JSON" in capsys.readouterr().out
+    assert (tmp_path / "unreadable_run.json").read_bytes() == half
     assert [evaluation.step for evaluation in read_record(tmp_path / "run.json").evaluations] == [1, 2]
+
+
+def test_what_a_run_was_fine_tuned_from(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:
+    words = ["--data", tiny_coco, *small_run, "train_cfg.max_epochs=1"]
+    assert run("train", RETINANET, "--work-dir", tmp_path / "first", *words) == 0
+    checkpoint = tmp_path / "first" / "epoch_1.pth"
+    assert run("train", RETINANET, "--work-dir", tmp_path / "whole", *words, f"load_from={checkpoint}") == 0
+    record = read_record(tmp_path / "whole" / "run.json")
+    assert record.protocol.pretraining == "fine-tuned"
+    (weights,) = record.weights
+    assert (weights.part, weights.source, weights.sha256) == ("", str(checkpoint), sha256_of(checkpoint))
+    assert weights.share == 1
+    neck = dict(type="Pretrained", checkpoint=checkpoint, prefix="neck")
+    options = [f"model.neck.init_cfg.{key}={value}" for key, value in neck.items()]
+    assert run("train", RETINANET, "--work-dir", tmp_path / "neck", *words, *options) == 0
+    record = read_record(tmp_path / "neck" / "run.json")
+    assert record.protocol.pretraining == "fine-tuned"
+    assert [(weights.part, weights.share) for weights in record.weights] == [("neck", 1)]

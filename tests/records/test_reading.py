@@ -119,6 +119,19 @@ def test_records_are_found(tmp_path: Path) -> None:
     assert find_records(tmp_path) == sorted(tmp_path / name for name in names)
 
 
+def test_a_folder_that_cannot_be_read_is_never_passed_over_in_silence(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    (tmp_path / "run.json").touch()
+    (tmp_path / "locked").mkdir()
+    lock(tmp_path / "locked")
+    with pytest.raises(UserError, match=r"the folder .*/locked cannot be read: Permission denied"):
+        find_records(tmp_path)
+    told: list[OSError] = []
+    assert find_records(tmp_path, unreadable=told.append) == [tmp_path / "run.json"]
+    assert [error.filename for error in told] == [str(tmp_path / "locked")]
+
+
 def test_the_digest_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one/b.png").write_bytes(b"2")

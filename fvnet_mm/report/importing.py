@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -24,15 +25,20 @@ _LIBRARIES = {
 """What mmengine's log calls them, and their distributions."""
 
 
-def import_work_dir(folder: Path) -> RunRecord:
+def import_work_dir(folder: Path, beside: Path | None = None) -> RunRecord:
     """The record of a training by stock mmdet 3, mmseg 1 or mmpretrain 1, marked 'imported'.
 
     Read are the dumped config, which is parsed and never run, the metrics of ``*/vis_data/scalars.json``, and the
     environment that the newest log begins with. What they do not say is None: the data's fingerprint, whether norms
     were trained where only the trunk's class decides it, what its weights were pretrained with.
 
+    Args:
+        folder: The work dir.
+        beside: Folder that the record will lie in, from which the config's path leads; None for the work dir.
+
     Raises:
-        UserError: There is no log or no config in the folder, one cannot be read, or nothing was evaluated.
+        UserError: There is no log or no config in the folder, one cannot be read or says what none would, or nothing
+            was evaluated.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -48,14 +54,13 @@ def import_work_dir(folder: Path) -> RunRecord:
     if missing:
         raise UserError(f"the config {file} says nothing of {', '.join(missing)}, as a training's would.")
     history = read_scalars(logs)
-    evaluations = _evaluations(history, settings)
-    if not evaluations:
-        raise UserError(f"nothing was evaluated in {folder}: its logs hold no AP, mIoU or accuracy.")
     facts = _facts(logs[-1].parents[1])
-    number = facts.get("GPU number", "")
-    world_size = int(number) if number.isdigit() else None
+    world_size = int(facts["GPU number"]) if "GPU number" in facts else None
     seed = facts.get("seed", "")
     try:
+        evaluations = _evaluations(history, settings)
+        if not evaluations:
+            raise UserError(f"nothing was evaluated in {folder}: its logs hold no AP, mIoU or accuracy.")
         protocol = Protocol(**_fields(settings, world_size))
         model, trunk = settings["model"], settings["model"].get("backbone") or {}
         return RunRecord(
@@ -63,13 +68,13 @@ def import_work_dir(folder: Path) -> RunRecord:
             status="finished" if protocol.length in (None, evaluations[-1].step) else "running",
             task=task_of(settings),
             framework=framework_of(model),
-            config=Config(name=name, file=file.relative_to(folder).as_posix(), sha256=sha256_of(file)),
+            config=Config(name=name, file=_path_from(beside or folder, file), sha256=sha256_of(file)),
             backbone=Backbone(
                 name=str(settings.get("backbone_name") or name_of(trunk)),
                 type=name_of(trunk) or None,
                 arguments=json.loads(json.dumps({k: v for k, v in trunk.items() if k not in ("type", "init_cfg")})),
             ),
-            seed=int(seed) if seed.isdigit() else None,
+            seed=int(seed) if seed.isdecimal() else None,
             protocol=protocol,
             data=_data(settings),
             environment=Environment(
@@ -150,6 +155,11 @@ def _config_file(folder: Path, vis_data: Path) -> tuple[Path, str]:
     )
 
 
+def _path_from(folder: Path, file: Path) -> str:
+    """The way from a folder, which need not exist yet, to a file; links to folders would lead ``..`` astray."""
+    return Path(os.path.relpath(file.parent.resolve() / file.name, folder.resolve())).as_posix()
+
+
 def _fields(settings: dict[str, object], world_size: int | None) -> dict[str, object]:
     trunk = settings["model"].get("backbone") or {}
     return (
@@ -187,9 +197,20 @@ def _texts(value: object) -> list[str]:
 
 
 def _facts(run: Path) -> dict[str, str]:
-    """The 'name: value' lines with which mmengine's log begins, up to the config."""
+    """The 'name: value' lines with which mmengine's log begins, up to the config.
+
+    Raises:
+        UserError: One of those that are read here is empty, or the number of GPUs is none.
+    """
     logs = sorted(run.glob("*.log"))
     if not logs:
         return {}
     head = logs[0].read_text(encoding="utf-8", errors="replace").partition("Config:\n")[0]
-    return dict(re.findall(r"^    ([A-Za-z][\w ,]*): (.+)$", head, re.MULTILINE))
+    facts = {name: value.strip() for name, value in re.findall(r"^    ([A-Za-z][\w ,]*):(.*)$", head, re.MULTILINE)}
+    for name in (*_LIBRARIES, "GPU number", "seed"):
+        if not facts.get(name, name):
+            raise UserError(f"the log {logs[0]} says nothing behind '{name}:'; copy it again, or remove that line.")
+    number = facts.get("GPU number", "0")
+    if not number.isdecimal():
+        raise UserError(f"the log {logs[0]} says 'GPU number: {number}', which is no number; remove that line.")
+    return {name: value for name, value in facts.items() if value}

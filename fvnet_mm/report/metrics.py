@@ -34,11 +34,6 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: factor * values[key] for key, (name, factor) in _METRICS.items() if values.get(key, -1) >= 0}
 
 
-def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    """Return name and percentage of what a task is judged by: box AP, mIoU or top-1; None without any."""
-    return next(iter(in_percent(metrics).items()), None)
-
-
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Write metrics as one line in percent, such as ``AP 12.3  AP50 31.0  ...`` or ``mIoU 31.5  mAcc 43.0  ...``."""
     if not metrics:  # mmdet's, where nothing is detected

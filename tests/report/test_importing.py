@@ -1,6 +1,8 @@
 """Records of work dirs that stock mmdet left behind: one that it really writes here, and damaged ones."""
 
+import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from mmengine.runner import Runner
 
 import fvnet_mm.engine  # noqa: F401  (mmcv's operators for mmdet)
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.report.importing import import_work_dir, parse_config
+from fvnet_mm.report.leaderboard.commands import import_run
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,10 @@ def test_literals_of_a_dump(tmp_path: Path) -> None:
         ("broken", "is no Python file"),
         ("no evaluation", "nothing was evaluated"),
         ("odd model", "is not that of a training by mmdet 3"),
+        ("odd optimizer", "is not that of a training by mmdet 3"),
+        ("odd accumulation", "is not that of a training by mmdet 3"),
+        ("PyTorch: ", "says nothing behind 'PyTorch:'"),
+        ("GPU number: \u00b2", "says 'GPU number: \u00b2', which is no number"),
     ],
 )
 def test_what_cannot_be_imported(
@@ -123,10 +131,42 @@ def test_what_cannot_be_imported(
     elif damage == "no evaluation":
         lines = [line for line in scalars.read_text().splitlines() if "loss" in json.loads(line)]
         scalars.write_text("\n".join(lines))
+    elif damage == "odd optimizer":
+        config.write_text(f"{text}\noptim_wrapper = [1]\n")
+        by_iterations(scalars)
+    elif damage == "odd accumulation":
+        config.write_text(f"{text}\noptim_wrapper = dict(optimizer=dict(type='SGD'), accumulative_counts='x')\n")
+        by_iterations(scalars)
+    elif ": " in damage:
+        (log,) = folder.glob("*/*.log")
+        name = damage.partition(":")[0]
+        log.write_text(re.sub(f"^    {name}: .*$", f"    {damage}", log.read_text(), flags=re.MULTILINE))
     else:
         config.write_text(f"{text}\nmodel = 7\n")
     with pytest.raises(UserError, match=sentence):
         import_work_dir(folder)
+
+
+def by_iterations(scalars: Path) -> None:
+    """Makes a log that of a training whose length is in iterations, so that accumulation counts."""
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    kept = [{key: value for key, value in line.items() if key != "epoch"} for line in lines]
+    scalars.write_text("\n".join(map(json.dumps, kept)))
+
+
+def test_the_config_is_found_from_where_the_record_lies(
+    stock_run: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    folder, _ = stock_run
+    out = tmp_path / "else" / "where"
+    out.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(out)
+    for beside in (out, tmp_path / "link"):
+        import_run(argparse.Namespace(folder=folder, out=beside / "run.json"))
+        config = read_record(beside / "run.json").config
+        assert sha256_of(beside / config.file) == config.sha256
+        (beside / "run.json").unlink()
+    assert import_work_dir(folder).config.file == "retinanet_r18_fpn_1x_coco.py"
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -55,8 +55,9 @@ class Collection:
 def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
     """Reads every record below some folders.
 
-    A record that cannot be read, is damaged, or whose predictions are of another data set is left out and named; one
-    whose predictions are missing is named and kept. Copies of a record count once, and a test of a checkpoint that a
+    A record that cannot be read, is damaged, has a path that is no text, or has predictions of another data set is left
+    out and named, and so are folders that cannot be read; one whose predictions are missing, or cannot be checked
+    against their ground truth, is named and kept. Copies of a record count once, and a test of a checkpoint that a
     training evaluated in the same way is that training's run.
 
     Args:
@@ -64,16 +65,19 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
         verify: Read the predictions whole, instead of looking at their beginning.
 
     Raises:
-        UserError: A folder does not exist, or there is no record in any of them.
+        UserError: A folder does not exist, or there is no record in any of them, or none that can be looked at.
     """
-    files = _files(folders)
+    problems: list[str] = []
+    files = _files(folders, (RECORD, TEST_RECORD), problems)
+    if not files and problems:
+        raise UserError(f"nothing below {', '.join(map(str, folders))} can be tabulated: {' '.join(problems)}")
     if not files:
         raise UserError(
             f"there is no run.json below {', '.join(map(str, folders))}; train or test first, or import the work dir "
             "of another tool with: python tools/leaderboard.py import DIR."
         )
     verifier = Verifier(thorough=verify)
-    runs, problems = [], []
+    runs = []
     for file, name in files.items():
         try:
             run = FoundRun(name, file, _without_confusion(read_record(file)))
@@ -88,24 +92,40 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
             runs.append(run)
     kept, conflicts = _once_each(runs)
     benchmarks = []
-    for file, name in _files(folders, (BENCHMARK,)).items():
+    for file, name in _files(folders, (BENCHMARK,), problems).items():
         try:
             benchmarks.append(FoundBenchmark(name, read_benchmark(file)))
         except UserError as error:
             problems.append(_problem(name, file, error))
-    return Collection(tuple(kept), tuple(benchmarks), tuple(sorted(problems + conflicts)))
+    # Each once: a folder that cannot be read is met for the records and for the benchmarks.
+    return Collection(tuple(kept), tuple(benchmarks), tuple(sorted(map(_printable, {*problems, *conflicts}))))
 
 
-def _files(folders: Sequence[Path], file_names: Sequence[str] = (RECORD, TEST_RECORD)) -> dict[Path, str]:
-    """The records below some folders and their names, each once, under the first of the names that links give it."""
+def _files(folders: Sequence[Path], file_names: Sequence[str], problems: list[str]) -> dict[Path, str]:
+    """The records below some folders and their names, each once, under the first of the names that links give it.
+
+    What cannot be looked into, or named in a file of text, is added to the problems.
+    """
     names: dict[Path, str] = {}
     for folder, label in _labels(folders).items():
-        for file in find_records(folder, file_names):
+        unreadable: list[OSError] = []
+        for file in find_records(folder, file_names, unreadable.append):
             names[file] = (label / file.relative_to(folder)).as_posix()
+        for error in unreadable:
+            name = (label / Path(error.filename).relative_to(folder)).as_posix()
+            problems.append(f"{name}: the folder cannot be read ({error.strerror}).")
     first: dict[Path, Path] = {}
     for file in sorted(names, key=names.__getitem__):
-        first.setdefault(file.resolve(), file)
+        if _printable(names[file]) != names[file]:
+            problems.append(f"{names[file]}: its path is not UTF-8, so no table can name it; rename the folder.")
+        else:
+            first.setdefault(file.resolve(), file)
     return {file: names[file] for file in first.values()}
+
+
+def _printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a path that cannot be decoded are escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, Path]:

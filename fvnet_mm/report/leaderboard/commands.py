@@ -42,7 +42,7 @@ def import_run(arguments: argparse.Namespace) -> None:
     out = arguments.out or arguments.folder / RECORD
     if out.exists():
         raise UserError(f"{out} exists already; --out FILE names another place, or move it away.")
-    record = import_work_dir(arguments.folder)
+    record = import_work_dir(arguments.folder, out.parent)
     with written_or_said(str(out)):
         write_record(record, out)
     print(f"wrote {out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from fvnet_mm.report.leaderboard.model import Row, Table
+from fvnet_mm.report.leaderboard.model import Row, Statistic, Table
 from fvnet_mm.report.leaderboard.names import PRINTED_METRICS
 from fvnet_mm.report.leaderboard.ranking import printed
 
@@ -47,12 +47,21 @@ def shown_metrics(table: Table) -> tuple[str, ...]:
 
 
 def metric(row: Row, name: str, deviation: bool) -> str:
-    """The mean of a metric, with the deviation over the seeds where it is asked for and known; empty if undefined."""
+    """The mean of a metric, with the deviation over the seeds where it is asked for and known; empty if undefined.
+
+    A mean over some of the runs has their number behind it.
+    """
     statistic = row.metrics.get(name)
     if statistic is None:
         return ""
     spread = f" ± {printed(statistic.std)}" if deviation and statistic.std is not None else ""
-    return printed(statistic.mean) + spread
+    some = number_of_some(row, statistic)
+    return printed(statistic.mean) + spread + (f" {some}" if some else "")
+
+
+def number_of_some(row: Row, statistic: Statistic) -> str:
+    """'(2)' where a metric is defined in only 2 of a row's runs; empty where it is in all."""
+    return f"({statistic.n})" if row.runs and statistic.n != len(row.runs) else ""
 
 
 def seeds(row: Row) -> str:

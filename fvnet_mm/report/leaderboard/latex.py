@@ -6,6 +6,7 @@ are those of trunks that the suite describes: all the others are in the files fo
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from itertools import groupby
@@ -113,10 +114,12 @@ class _Columns:
         if is_ranked(row, name):
             best, second = self.ranked[name]
             text = rf"\textbf{{{text}}}" if text == best else rf"\underline{{{text}}}" if text == second else text
+        some = formatting.number_of_some(row, statistic)
+        behind = rf"\,{{\scriptsize {some}}}" if some else ""
         if not self._has_spread(name):
-            return text
+            return text + behind
         spread = "" if statistic.std is None else rf"\,{{\scriptsize$\pm$\,{printed(statistic.std)}}}"
-        return f"{text} & {spread}"
+        return f"{text} & {spread}{behind}"
 
 
 def render_latex(leaderboard: Leaderboard) -> str:
@@ -155,14 +158,13 @@ def _part(table: Table, columns: _Columns, rows: Sequence[Row], number: int) -> 
         lines += [r"\midrule"] if own else []
         lines.append(rf"\multicolumn{{{columns.width}}}{{@{{}}l}}{{\emph{{{heading}}}}} \\")
         lines += [columns.line(row, rf"\,{{\scriptsize[{1 + sources.index(_source(row))}]}}") for row in published]
-    label = f"tab:{table.framework}-{table.protocol.fingerprint}" + (f"-{number + 1}" if number else "")
     return "\n".join(
         [
             r"\begin{table*}[tp]",
             r"\centering",
             r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
             rf"\caption{{{_caption(table, own)}{' (continued)' * bool(number)}}}",
-            rf"\label{{{label}}}",
+            rf"\label{{{_reference(table, number)}}}",
             r"\footnotesize",
             r"\setlength{\tabcolsep}{4pt}",
             rf"\begin{{tabular}}{{{columns.specification}}}",
@@ -177,6 +179,14 @@ def _part(table: Table, columns: _Columns, rows: Sequence[Row], number: int) -> 
             "",
         ]
     )
+
+
+def _reference(table: Table, number: int) -> str:
+    """What \\ref takes: no other table's, and the same whatever else is tabulated."""
+    parts = [table.framework, table.protocol.fingerprint]
+    if table.protocol.data is None:  # the fingerprint does not tell data sets apart, and their names may be any text
+        parts.append(hashlib.sha256(table.data.encode()).hexdigest()[:8])
+    return f"tab:{'-'.join(parts)}" + (f"-{number + 1}" if number else "")
 
 
 def _caption(table: Table, rows: Sequence[Row]) -> str:
@@ -217,6 +227,8 @@ def _notes(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> list[st
     speed = formatting.common(row.speed_note for row in rows if row.latency_ms is not None)
     if speed is not None:
         notes.append(f"Latency: {escape(speed)}.")
+    if any(formatting.number_of_some(row, row.metrics[name]) for row in rows for name in row.metrics):
+        notes.append("A number in parentheses: the mean is over so many of the runs.")
     notes += [rf"{{}}[{number}]~{escape(source)}." for number, source in enumerate(sources, 1)]
     return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\scriptsize\raggedright {' '.join(notes)}}}"] if notes else []
 

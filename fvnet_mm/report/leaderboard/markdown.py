@@ -13,8 +13,9 @@ INTRODUCTION = """# Leaderboard
 
 Written by `tools/leaderboard.py` from run records; `docs/leaderboard.md` has the rules. A table is one protocol, and
 only its rows are ranked against each other, but for runs that have not finished. Accuracies are in percent: the mean
-over the runs, one for each seed, ± their standard deviation; **bold** is the best of a table. Whether two rows differ
-by more than noise, `tools/leaderboard.py compare ROW ROW` tells. A fused multiply-add is one MAC.
+over the runs, one for each seed, ± their standard deviation, with a number in parentheses where it is over only so many
+of them; **bold** is the best of a table. Whether two rows differ by more than noise, `tools/leaderboard.py compare ROW
+ROW` tells. A fused multiply-add is one MAC.
 """
 
 PUBLISHED = """### Published by others

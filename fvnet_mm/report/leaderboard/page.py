@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from fvnet_mm.report.leaderboard.formatting import common, count
+from fvnet_mm.report.leaderboard.formatting import common, count, number_of_some
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Statistic, Table
 from fvnet_mm.report.leaderboard.names import protocol_summary
 from fvnet_mm.report.leaderboard.pareto import COSTS, Cost, chart
@@ -188,9 +188,8 @@ def _score(row: Row, name: str) -> Cell:
 
 def spread(row: Row, statistic: Statistic) -> str:
     """Returns '± 0.21', the deviation over the seeds; with '(2)' where a metric is defined in only 2 of the runs."""
-    some = f"({statistic.n})" if row.runs and statistic.n != len(row.runs) else ""
     deviation = f"± {statistic.std:.2f}" if statistic.std is not None else ""
-    return f"{deviation} {some}".strip()
+    return f"{deviation} {number_of_some(row, statistic)}".strip()
 
 
 def _number(value: float | None, text: str | None = None) -> Cell:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from fvnet_mm.records import Protocol
 from fvnet_mm.report.leaderboard.model import Row, Statistic
-from fvnet_mm.report.leaderboard.names import ADE20K, COCO, IMAGENET, TRUNKS, schedule_name
+from fvnet_mm.report.leaderboard.names import ADE20K, COCO, IMAGENET, PUBLISHED_AS, schedule_name
 from fvnet_mm.report.published import MACS_AT_512, PublishedResult
 
 _FRAMEWORKS = {
@@ -37,7 +37,7 @@ _SCOPES = {
     "detector": "parameters and MACs of the whole detector",
     "segmentor": "parameters and MACs of the whole segmentor",
 }
-_TRUNK_BY_LABEL = {label: name for name, label in TRUNKS.items()}
+_TRUNKS = {(family, variant): name for name, (family, variants) in PUBLISHED_AS.items() for variant in variants}
 
 
 def published_rows(
@@ -71,7 +71,7 @@ def _row(framework: str, group: list[PublishedResult]) -> Row:
     label = f"{first.backbone}-{first.variant}"
     if first.variant.startswith("("):
         label = f"{first.backbone} {first.variant}"
-    name = _TRUNK_BY_LABEL.get(label, label.lower())
+    name = _TRUNKS.get((first.backbone, first.variant), label.lower())
     key = "|".join((framework, first.schedule, label, first.input_size, first.source, first.note))
     sized = next((result for result in group if result.params_scope), None)
     parameters, macs, shape = _size(sized)

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from fvnet_mm.records import Backbone, RunRecord
-from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions, Measurement, Model, Size, What
+from fvnet_mm.records import RunRecord
+from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions, Measurement, Size, What
 from fvnet_mm.report.leaderboard.collecting import FoundBenchmark
 from fvnet_mm.report.leaderboard.model import Row
-from fvnet_mm.report.leaderboard.rows import trunk_parameters
-
-_OF_TRAINING = ("out_indices", "frozen_stages", "norm_eval", "with_cp", "drop_path_rate")
-"""Arguments that don't make it another trunk: which stages are read is the framework's choice."""
+from fvnet_mm.report.leaderboard.versions import is_of
 
 _PARTS: tuple[What, ...] = ("trunk", "model", "predict")
 """The later, the better: a prediction is what a user waits for."""
@@ -34,22 +31,22 @@ def with_speeds(
     """Rows with the speeds of one setting (part of the model, image, conditions), and what is left out, in words.
 
     It is the setting in which most rows were measured; of several that of the larger part of the model, then the
-    newest. Latency is the median at batch 1, throughput that of the greatest batch that all these rows have. Where no
-    benchmark has any of the rows they are returned as they are.
+    newest. Of several benchmarks the newest counts for each batch. Latency is the median at batch 1, throughput that of
+    the greatest batch that all these rows have. Where no benchmark has any of the rows they are returned as they are.
 
     Args:
         rows: Of one table.
         records: A record behind each of them, by the row's id.
         benchmarks: All that were found; training steps are no speeds of a row.
     """
-    found: dict[_Setting, dict[str, list[Measurement]]] = defaultdict(dict)
+    found: dict[_Setting, dict[str, dict[int, Measurement]]] = defaultdict(dict)
     sources: dict[_Setting, dict[str, None]] = defaultdict(dict)
     updated: dict[_Setting, datetime] = {}
     inference = [benchmark for benchmark in benchmarks if not benchmark.record.conditions.training]
     for benchmark in sorted(inference, key=lambda benchmark: benchmark.record.updated):
         for row in rows:
             for setting, entries in _measured(benchmark.record, records[row.id]).items():
-                found[setting][row.id] = entries
+                found[setting].setdefault(row.id, {}).update(entries)
                 sources[setting][benchmark.name] = None
                 updated[setting] = benchmark.record.updated
     if not found:
@@ -59,42 +56,25 @@ def with_speeds(
     return tuple(_with_speed(row, chosen, found[chosen]) for row in rows), tuple(sorted(left_out))
 
 
-def _measured(benchmark: BenchmarkRecord, run: RunRecord) -> dict[_Setting, list[Measurement]]:
-    """What a benchmark has of a run's model."""
-    names = {model.name for model in benchmark.models if _is_of(model, run)}
-    entries: dict[_Setting, list[Measurement]] = defaultdict(list)
+def _measured(benchmark: BenchmarkRecord, run: RunRecord) -> dict[_Setting, dict[int, Measurement]]:
+    """What a benchmark has of a run's model, by batch."""
+    names = {model.name for model in benchmark.models if is_of(model, run)}
+    entries: dict[_Setting, dict[int, Measurement]] = defaultdict(dict)
     for entry in benchmark.measurements:
         if entry.model in names:
-            entries[_Setting(benchmark.conditions, entry.case.what, entry.case.size)].append(entry)
+            setting = _Setting(benchmark.conditions, entry.case.what, entry.case.size)
+            entries[setting][entry.case.batch] = entry
     return entries
 
 
-def _with_speed(row: Row, setting: _Setting, found: Mapping[str, Sequence[Measurement]]) -> Row:
-    batches = set.intersection(*({entry.case.batch for entry in entries} for entries in found.values()))
-    times = {entry.case.batch: entry for entry in found.get(row.id, ())}
+def _with_speed(row: Row, setting: _Setting, found: Mapping[str, Mapping[int, Measurement]]) -> Row:
+    batches = set.intersection(*map(set, found.values()))
+    times = found.get(row.id, {})
     greatest = max(batches, default=None)
     latency = times[1].times.p50_ms if 1 in times else None
     throughput = times[greatest].throughput if greatest in times else None
     note = _words(setting) + (f", throughput at batch {greatest}" if greatest is not None else "")
     return row.model_copy(update=dict(latency_ms=latency, throughput=throughput, speed_note=note if times else None))
-
-
-def _is_of(model: Model, record: RunRecord) -> bool:
-    """Whether a benchmark's model is a run's, or a trunk alone the run's trunk, in the version that the run had."""
-    named = model.name == record.config.name if model.whole else model.backbone.name == record.backbone.name
-    counts = model.trained, trunk_parameters(record)
-    same_version = None in counts or counts[0] == counts[1]
-    if model.whole and record.complexity is not None:  # a command line can make neck and heads others than the config's
-        same_version &= _around_trunk(model.parameters) == _around_trunk(record.complexity.parameters)
-    return named and same_version and _trunk(model.backbone) == _trunk(record.backbone)
-
-
-def _around_trunk(parameters: Mapping[str, int]) -> dict[str, int]:
-    return {part: count for part, count in parameters.items() if part != "backbone"}
-
-
-def _trunk(backbone: Backbone) -> tuple[str | None, dict[str, object]]:
-    return backbone.type, {key: value for key, value in backbone.arguments.items() if key not in _OF_TRAINING}
 
 
 def _words(setting: _Setting) -> str:

@@ -25,6 +25,7 @@ from fvnet_mm.report.leaderboard.published_rows import published_rows
 from fvnet_mm.report.leaderboard.ranking import is_ranked
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, tell_apart
 from fvnet_mm.report.leaderboard.speeds import with_speeds
+from fvnet_mm.report.leaderboard.versions import version_problems
 from fvnet_mm.report.published import PublishedResult, read_published
 
 _LONGEST_DIFFERENCE = 40
@@ -52,6 +53,7 @@ def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: b
         for name, runs in groups.items():
             first = runs[0].record
             by_table[first.protocol.fingerprint, first.framework, data_key(first)][name] = runs
+        conflicts += version_problems([runs[0].record for runs in groups.values()], collection.benchmarks)
         results = read_published() if published else []
         tables = [
             _table(framework, rows, results, collection.benchmarks) for (_, framework, _), rows in by_table.items()

@@ -9,7 +9,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-from fvnet_mm.errors import UserError
 from fvnet_mm.records import Predictions, RunRecord
 from fvnet_mm.records.digests import sha256_of
 
@@ -20,6 +19,10 @@ _FILES = 8
 """Label maps of a folder whose names are looked at unless all are."""
 
 _IMAGE_ID = re.compile(rb'"image_id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*[,}]')  # whole ones: a beginning may end in one
+
+
+class _NoGroundTruth(Exception):
+    """Why predictions cannot be held against ground truth: its name, and what is wrong with it."""
 
 
 class Verifier:
@@ -36,21 +39,30 @@ class Verifier:
         """Looks at the predictions of a record in a work dir.
 
         Returns:
-            Whether the record can be believed, and complaints in one sentence each. Missing predictions are complained
-            about, but say nothing against the numbers; others than those of the record do.
+            Whether the record can be believed, and complaints in one sentence each. Missing predictions, and ground
+            truth that cannot be read, are complained about, but say nothing against the numbers; predictions that are
+            others than those of the record do.
         """
         usable, complaints = True, []
         for predictions in record.result.predictions if record.result is not None else ():
             place = folder / predictions.path
-            if not place.exists():
-                complaints.append(f"its predictions {predictions.path} are missing; it can be tabulated, not compared.")
-                continue
+            reason = None
             try:
-                reason = self._mismatch(predictions, place)
+                if place.exists():
+                    reason = self._mismatch(predictions, place)
+                else:
+                    complaints.append(
+                        f"its predictions {predictions.path} are missing; it can be tabulated, not compared."
+                    )
             except OSError as error:
                 reason = f"cannot be read ({error.strerror})"
             except ValueError:
                 reason = "name an image in a way that is no JSON"
+            except _NoGroundTruth as error:
+                complaints.append(
+                    f"its ground truth {error}, so that nobody knows whether its predictions {predictions.path} are of "
+                    "it; it is tabulated, and can be compared with a whole copy (--ground-truth)."
+                )
             if reason is not None:
                 usable = False
                 complaints.append(f"its predictions {predictions.path} {reason}, so its numbers are left out.")
@@ -59,23 +71,22 @@ class Verifier:
     def _mismatch(self, predictions: Predictions, place: Path) -> str | None:
         if self.thorough and predictions.sha256 is not None and sha256_of(place) != predictions.sha256:
             return "are not those that the record was written with (their SHA-256 differs)"
-        truth = Path(predictions.ground_truth) if predictions.ground_truth is not None else None
-        if truth is None or not truth.exists():
+        if predictions.ground_truth is None or predictions.kind == "classes":
             return None
-        strangers = self._strangers(predictions.kind, place, truth)
+        truth = Path(predictions.ground_truth)
+        known = _images_of(predictions.kind, truth)
+        if known is None:
+            return None
+        strangers = sorted(self._predicted(predictions.kind, place) - known, key=str)
         if strangers:
-            return f"are of another data set: {strangers[0]} is not in {truth.name}"
+            return f"are of another data set: image {strangers[0]} is not in {truth.name}"
         return None
 
-    def _strangers(self, kind: str, place: Path, truth: Path) -> list[str]:
-        """Images with predictions that the ground truth does not have."""
-        if kind in ("coco_boxes", "coco_masks"):
-            found = _result_images(place, None if self.thorough else _HEAD)
-            return [f"image {image}" for image in sorted(found - _annotated_images(truth), key=str)]
+    def _predicted(self, kind: str, place: Path) -> set[object]:
+        """Images with predictions, or the first of them."""
         if kind == "label_maps":
-            names = _files_of(place, None if self.thorough else _FILES)
-            return [f"image {name}" for name in sorted(names - _label_maps(truth))]
-        return []
+            return _files_of(place, None if self.thorough else _FILES)
+        return _result_images(place, None if self.thorough else _HEAD)
 
 
 def _result_images(file: Path, head: int | None) -> set[object]:
@@ -86,13 +97,25 @@ def _result_images(file: Path, head: int | None) -> set[object]:
 
 
 @cache
+def _images_of(kind: str, truth: Path) -> frozenset[object] | None:
+    """Images of the ground truth; None where it is no longer there.
+
+    Raises:
+        _NoGroundTruth: It cannot be read, or is something else.
+    """
+    try:
+        if not truth.exists():
+            return None
+        return _label_maps(truth) if kind == "label_maps" else _annotated_images(truth)
+    except OSError as error:
+        raise _NoGroundTruth(f"{truth.name} cannot be read ({error.strerror})") from error
+
+
 def _annotated_images(file: Path) -> frozenset[object]:
     try:
         return frozenset(image["id"] for image in json.loads(file.read_bytes())["images"])
-    except OSError as error:
-        raise UserError(f"its ground truth {file.name} cannot be read: {error.strerror}.") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"its ground truth {file.name} is no annotation file of COCO: {error!r}.") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _NoGroundTruth(f"{file.name} is no annotation file of COCO ({error!r})") from error
 
 
 def _files_of(folder: Path, at_most: int | None) -> set[str]:
@@ -101,6 +124,8 @@ def _files_of(folder: Path, at_most: int | None) -> set[str]:
         return {name.stem for name in itertools.islice((n for n in names if n.suffix == ".png"), at_most)}
 
 
-@cache
 def _label_maps(folder: Path) -> frozenset[str]:
-    return frozenset(path.stem for path in folder.rglob("*.png"))
+    names = frozenset(path.stem for path in folder.rglob("*.png"))
+    if not names:  # as of a folder that cannot be read
+        raise _NoGroundTruth(f"{folder.name} is no folder of label maps (no *.png can be seen in it)")
+    return names

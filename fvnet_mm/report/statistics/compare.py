@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fvnet_mm.records import RunRecord
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.predictions import CLASS_METRICS, Progress, read_predictions
 from fvnet_mm.report.statistics.resampling import Values, evaluate_once, interval_of, paired_bootstrap
@@ -16,22 +15,6 @@ from fvnet_mm.report.statistics.seeds import SeedTest, decide, welch
 
 _ROUNDING = 0.1  # points by which a record may differ from its predictions: mmdet's own metric rounds to tenths
 _FEW_IMAGES = 30
-
-
-def compare(
-    record_a: RunRecord,
-    folder_a: Path,
-    record_b: RunRecord,
-    folder_b: Path,
-    resamples: int = 10_000,
-    seed: int = 0,
-    progress: Progress | None = None,
-    allow_other_protocol: bool = False,
-    ground_truth: Path | None = None,
-) -> Comparison:
-    """Compare one run with another; see :func:`compare_seeds`."""
-    first, second = Run(record_a, Path(folder_a)), Run(record_b, Path(folder_b))
-    return compare_seeds([first], [second], resamples, seed, progress, allow_other_protocol, ground_truth)
 
 
 def compare_seeds(

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -127,6 +128,53 @@ def test_missing_predictions_are_named_but_tabulated(write_run, tmp_path):
     collection = collect([tmp_path])
     assert [run.record.result.metrics["AP"] for run in collection.runs] == [31.0]
     assert "are missing" in collection.problems[0]
+
+
+@pytest.mark.parametrize("content", ['{"images": [', '{"images": 7}', None])
+def test_ground_truth_that_is_damaged_is_named_and_the_record_tabulated(write_run, tmp_path, content):
+    """It says nothing against the numbers."""
+    with_predictions(write_run, tmp_path, [1], [1])
+    truth = tmp_path / "truth.json"
+    truth.unlink()
+    if content is None:
+        truth.mkdir()
+    else:
+        truth.write_text(content)
+    collection = collect([tmp_path])
+    assert [run.record.result.metrics["AP"] for run in collection.runs] == [31.0]
+    (problem,) = collection.problems
+    assert "run/run.json: its ground truth truth.json " in problem
+    assert "it is tabulated" in problem
+
+
+def test_folder_of_label_maps_without_any_is_named_and_the_record_tabulated(write_run, tmp_path):
+    (tmp_path / "truth").mkdir()
+    maps = Predictions(kind="label_maps", path="maps", ground_truth=str(tmp_path / "truth"))
+    (write_run("run", result=Result(metrics={"mIoU": 31.0}, predictions=(maps,))).parent / "maps").mkdir()
+    collection = collect([tmp_path])
+    assert len(collection.runs) == 1
+    assert "no folder of label maps" in collection.problems[0]
+
+
+def test_folders_whose_names_are_no_text_are_named_and_the_rest_tabulated(write_run, tmp_path):
+    shutil.copytree(write_run("good", seed=0).parent, os.fsdecode(os.fsencode(tmp_path) + b"/work_dirs/run_\xff"))
+    write_run("good", seed=1)
+    collection = collect([tmp_path])
+    assert [run.name for run in collection.runs] == ["work_dirs/good/run.json"]
+    (problem,) = collection.problems
+    assert problem.startswith(r"work_dirs/run_\udcff/run.json: its path is not UTF-8")
+    problem.encode()
+    shutil.rmtree(tmp_path / "work_dirs" / "good")
+    with pytest.raises(UserError, match=r"can be tabulated: .* its path is not UTF-8"):
+        collect([tmp_path])
+
+
+def test_folders_that_cannot_be_read_are_named_and_the_rest_tabulated(write_run, tmp_path, lock):
+    write_run("good", seed=0)
+    lock(write_run("locked", seed=1).parent)
+    collection = collect([tmp_path])
+    assert [run.name for run in collection.runs] == ["work_dirs/good/run.json"]
+    assert collection.problems == ("work_dirs/locked: the folder cannot be read (Permission denied).",)
 
 
 def test_label_maps_of_other_data(write_run, tmp_path):

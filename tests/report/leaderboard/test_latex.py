@@ -93,6 +93,43 @@ def test_single_row_is_not_the_best_of_anything(write_run, tmp_path):
     assert r"\textbf" not in render_latex(build_leaderboard([tmp_path]))
 
 
+def test_a_mean_over_some_of_the_runs_says_over_how_many(write_run, tmp_path):
+    note = "A number in parentheses: the mean is over so many of the runs."
+    write_run("whole", result=Result(metrics={"AP": 39.0, "AP50": 59.0}), backbone=Backbone(name="fvnet_s"))
+    assert note not in render_latex(build_leaderboard([tmp_path]))
+    for seed, (ap, half) in enumerate(((40.0, 60.0), (None, 61.0), (41.0, None))):
+        write_run(f"run{seed}", seed=seed, result=Result(metrics={"AP": ap, "AP50": half}))
+    text = render_latex(build_leaderboard([tmp_path]))
+    (line,) = (line for line in text.splitlines() if line.startswith("FVNet-T"))
+    assert r"\textbf{40.5} & \,{\scriptsize$\pm$\,0.7}\,{\scriptsize (2)}" in line
+    assert r"\textbf{60.5}\,{\scriptsize (2)}" in line
+    assert note in text
+
+
+def test_published_rows_of_a_described_trunk_under_any_of_its_names(write_run, tmp_path):
+    """Most tables of detectors say 'MobileNetV2' and 'MobileNetV3', and no more."""
+    data = Data(label="coco", classes=COCO_CLASSES, val=Split(images=5000))
+    write_run("coco", data=data)
+    leaderboard = build_leaderboard([tmp_path])
+    (table,) = leaderboard.tables
+    assert {row.backbone for row in table.published} >= {"mobilenet_v2", "mobilenet_v3_large", "resnet18"}
+    text = render_latex(leaderboard)
+    for label in ("MobileNetV2 (variant not stated)", "MobileNetV3 (variant not stated)"):
+        assert label in text.replace(r"\allowbreak{}", "")
+
+
+def test_references_are_unique_and_a_table_keeps_its_own(write_run, tmp_path):
+    """Two data sets of which nothing but the name is known, as of imported runs, and one with a fingerprint."""
+    for name in ("\u6a21", "\u578b", "coco"):
+        data = Data(label=name, classes=("a",))
+        write_run(name, data=data, protocol={} if name == "coco" else {"data": None})
+    labels = re.findall(r"\\label\{(.+?)\}", render_latex(build_leaderboard([tmp_path])))
+    assert len(set(labels)) == len(labels) == 3
+    for name in ("\u6a21", "\u578b"):
+        alone = render_latex(build_leaderboard([tmp_path / "work_dirs" / name]))
+        assert re.search(r"\\label\{(.+?)\}", alone)[1] in labels
+
+
 def test_all_lines_have_the_columns_of_the_table(records):
     text = render_latex(build_leaderboard([records]))
     for tabular in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL):

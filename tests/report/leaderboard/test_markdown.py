@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from fvnet_mm.data.classes import COCO_CLASSES
-from fvnet_mm.records import Backbone, Data, Split, Times
+from fvnet_mm.records import Backbone, Data, Result, Split, Times
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.markdown import escape, render_markdown
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
@@ -34,6 +34,15 @@ def test_best_is_bold_among_finished_rows_only(write_run, tmp_path):
     assert "**31.0**" in page
     assert "**60.0**" not in page
     assert "60.0" in page
+
+
+def test_a_mean_over_some_of_the_runs_says_over_how_many(write_run, tmp_path):
+    for seed, (ap, small) in enumerate(((40.0, None), (None, 1.0), (41.0, 3.0))):
+        write_run(f"run{seed}", seed=seed, result=Result(metrics={"AP": ap, "AP50": 60.0, "AP_S": small}))
+    lines = [line for line in render_markdown(build_leaderboard([tmp_path])).splitlines() if line.startswith("|")]
+    row = dict(zip(cells(lines[0]), cells(lines[2]), strict=True))
+    assert (row["AP"], row["AP50"], row[r"AP\_S"]) == ("40.5 ± 0.7 (2)", "60.0", "2.0 (2)")
+    assert row["Runs"] == "3"
 
 
 def test_problems_are_listed(write_run, tmp_path):

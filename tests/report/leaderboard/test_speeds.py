@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fvnet_mm.backbones import FVNet
 from fvnet_mm.records import Backbone
 from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions
 from fvnet_mm.records.benchmark_file import write_benchmark
-from fvnet_mm.records.reading import read_record
+from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.report.leaderboard.markdown import render_markdown
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row
 from fvnet_mm.report.leaderboard.page import render_page
@@ -110,17 +111,75 @@ def test_another_trunk_of_that_name_and_training_steps_do_not_count(
     assert set(speeds(build_leaderboard([work_dirs], published=False)).values()) == {(None, None)}
 
 
-@pytest.mark.parametrize(("difference", "expected"), [(0, (20.0, 50.0)), (1, (None, None))])
+def describe_as(work_dirs: Path, kind: str, arguments: dict[str, object]) -> None:
+    """Leaves of the committed runs RetinaNet's, those of FVNet-T with a trunk of this class and these arguments."""
+    for folder in work_dirs.glob("semantic_fpn_*"):
+        shutil.rmtree(folder)
+    for file in work_dirs.glob("retinanet_fvnet_t_*/run.json"):
+        backbone = Backbone(name="fvnet_t", type=kind, arguments=arguments)
+        write_record(read_record(file).model_copy(update=dict(backbone=backbone)), file)
+
+
+NORM = 2 * FVNet.stage_channels("t")[0]
+"""Parameters of the output norm that FVNet-T has where stride 4 is read: RetinaNet does not."""
+
+
+@pytest.mark.parametrize(
+    ("known", "difference", "said"),
+    [
+        (True, 0, None),
+        (True, NORM, None),
+        (True, 1, f"(3,900,001 parameters of the trunk as it is trained, not {3_900_000 + NORM:,})"),
+        (True, NORM + 1, f"({3_900_001 + NORM:,} parameters of the trunk as it is trained, not {3_900_000 + NORM:,})"),
+        (False, NORM - 1, None),
+        (False, NORM + 1, f"(at least {3_900_001 + NORM:,} parameters"),
+    ],
+)
 def test_a_trunk_has_the_speed_of_its_own_version(
-    work_dirs: Path, benchmark: Make, difference: int, expected: tuple[float | None, float | None]
+    work_dirs: Path, benchmark: Make, known: bool, difference: int, said: str | None
 ) -> None:
-    """The same name and arguments, but built with other widths when it was timed: told by the parameters."""
-    run = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    """Told by the parameters, as the trunk is trained or at least as it was timed; other stages have other norms."""
+    describe_as(work_dirs, "FVNet", {"arch": "t", "out_indices": [1, 2, 3]})
     record = as_runs(benchmark({"fvnet_t": 20.0}))
     (model,) = record.models
-    model = model.model_copy(update=dict(trained=run.complexity.parameters["backbone"] + difference))
+    count = 3_900_000 + difference
+    model = model.model_copy(update={"trained": count} if known else {"parameters": {"backbone": count}})
     write_benchmark(record.model_copy(update=dict(models=(model,))), work_dirs / "speed" / "benchmark.json")
-    assert speeds(build_leaderboard([work_dirs], published=False))["fvnet_t"] == expected
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    assert speeds(leaderboard)["fvnet_t"] == ((20.0, 50.0) if said is None else (None, None))
+    problems = leaderboard.problems
+    assert len(problems) == (said is not None)
+    assert all(said in problem and problem.startswith("speed/benchmark.json: its fvnet_t is") for problem in problems)
+
+
+def test_a_trunk_that_cannot_be_counted_is_named(work_dirs: Path, benchmark: Make) -> None:
+    describe_as(work_dirs, "Unheard", {"out_indices": [1, 2, 3]})
+    record = as_runs(benchmark({"fvnet_t": 20.0}))
+    (model,) = record.models
+    backbone = Backbone(name="fvnet_t", type="Unheard", arguments={"out_indices": [0, 1, 2, 3]})
+    model = model.model_copy(update=dict(backbone=backbone, trained=3_900_096))
+    write_benchmark(record.model_copy(update=dict(models=(model,))), work_dirs / "speed" / "benchmark.json")
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    assert speeds(leaderboard)["fvnet_t"] == (None, None)
+    (problem,) = leaderboard.problems
+    assert "nothing tells whether the stages that are read make the difference" in problem
+    assert "'Unheard' that is not registered" in problem
+
+
+def test_benchmarks_of_one_setting_are_joined_and_the_newest_counts_for_each_batch(
+    work_dirs: Path, benchmark: Make
+) -> None:
+    for day, (ms, batches) in enumerate([(20.0, (1, 8)), (10.0, (8, 32)), (5.0, (64,))], 1):
+        record = as_runs(benchmark({"mobilenet_v2": ms}, batches=batches))
+        record = record.model_copy(update=dict(updated=datetime(2026, 1, day, tzinfo=timezone.utc)))
+        write_benchmark(record, work_dirs / f"of_day_{day}" / "benchmark.json")
+        expected = {1: (20.0, 50.0), 2: (20.0, 100.0), 3: (20.0, 200.0)}[day]
+        assert speeds(build_leaderboard([work_dirs], published=False))["mobilenet_v2"] == expected
+    record = as_runs(benchmark({"fvnet_t": 40.0}, batches=(8,)))
+    write_benchmark(record, work_dirs / "of_another" / "benchmark.json")
+    found = speeds(build_leaderboard([work_dirs], published=False))
+    assert found["mobilenet_v2"] == (20.0, 100.0)  # at batch 8, which both have
+    assert found["fvnet_t"] == (None, 25.0)
 
 
 def test_damaged_benchmark_is_named_and_the_rest_tabulated(work_dirs: Path, benchmark: Make) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from fvnet_mm.records import Protocol, Result
-from fvnet_mm.report.statistics.compare import Run, compare, compare_seeds
+from fvnet_mm.report.statistics.compare import Run, compare_seeds
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.resampling import BLOCK
 
@@ -41,7 +41,7 @@ def entries(comparison: Comparison) -> list[Difference]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_with_itself(kind: str, make_run):
     run = make_run(kind)
-    comparison = compare(run.record, run.folder, run.record, run.folder, resamples=300)
+    comparison = compared([run], [run])
     assert tuple(entry.name for entry in comparison.metrics) == METRICS[kind]
     assert tuple(comparison.per_class) == PER_CLASS[kind]
     assert all([entry.name for entry in classes] == ["cat", "dog", "fox"] for classes in comparison.per_class.values())

@@ -7,6 +7,7 @@ python docs/speed.py --check     exits with 1 where they are not there
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from marked import update
@@ -80,22 +81,31 @@ def table(found: list[BenchmarkRecord], name: str) -> list[str]:
     return [line for rows in newest_first for line in _table(rows, name)]
 
 
+def in_words(own: Measurement, rival: Measurement) -> str:
+    """How many times as fast as a rival, with the interval where there are rounds enough for one."""
+    ratio = ratio_of(*([[ms] for ms in entry.round_ms] for entry in (own, rival)))
+    interval = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None else ""
+    return f"{ratio.value:.2f}{interval}"
+
+
 def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:
-    rivals = [rival for rival in RIVALS[name] if rival in by_trunk(*rows[0])]
-    record = rows[0][0]
-    heads = (title(record, name), "image", "batch", "images/s", "floor", *(f"times {title(record, r)}" for r in rivals))
+    # A rival may have taken turns in some of the cases only.
+    ran = {rival: [record for record, case in rows if rival in by_trunk(record, case)] for rival in RIVALS[name]}
+    rivals = [rival for rival, found in ran.items() if found]
+    versus = (f"times {title(ran[rival][0], rival)}" for rival in rivals)
+    heads = (title(rows[0][0], name), "image", "batch", "images/s", "floor", *versus)
     lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
     for record, case in sorted(rows, key=lambda row: in_order(row[1])):
         of = by_trunk(record, case)
         own = of[name]
         counted = record.model(own.model).counted_at(case.what, case.size)
-        least = counted.floor_ms(case.batch, record.bandwidth, record.conditions.precision)
-        share = "" if record.conditions.training or case.what == "predict" else f"{least / own.times.p50_ms:.0%}"
+        share = ""
+        if counted is not None and not record.conditions.training and case.what != "predict":
+            least = counted.floor_ms(case.batch, record.bandwidth, record.conditions.precision)
+            share = f"{least / own.times.p50_ms:.0%}"
         rate = f"{own.throughput:.0f}" if own.throughput >= 100 else f"{own.throughput:.3g}"
         cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), rate, share]
-        for rival in rivals:
-            ratio = ratio_of(*([[ms] for ms in entry.round_ms] for entry in (own, of[rival])))
-            cells.append(f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]")
+        cells += [in_words(own, of[rival]) if rival in of else "not run" for rival in rivals]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -114,7 +124,12 @@ def tables() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
-    update(PAGE, "speed", tables(), "python docs/speed.py", check=parser.parse_args().check)
+    check = parser.parse_args().check
+    try:
+        text = tables()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    update(PAGE, "speed", text, "python docs/speed.py", check=check)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from fvnet_mm.bench.probe_names import MODELS
 from fvnet_mm.cli import count, run_tool, seed
 
 
 def probe_shapes_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="folder that tools/make_shapes.py has made")
-    parser.add_argument("--model", choices=["linear", "tiny", "resnet18"], default="tiny")
+    parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--epochs", type=count, default=20)
     parser.add_argument("--object-only", action="store_true", help="show the object alone, its surroundings grey")
     parser.add_argument("--seed", type=seed, default=0)

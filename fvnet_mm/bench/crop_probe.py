@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from torch import nn
 from torch.nn import functional as F
 
+from fvnet_mm.bench.probe_names import MODELS
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.errors import UserError
@@ -33,8 +34,6 @@ GREY = 128
 
 BINS = 8
 """Bins of a colour channel's histogram."""
-
-MODELS = ("linear", "tiny", "resnet18")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,13 @@ def tiny_network(classes: int) -> nn.Module:
 
 
 def build_probe(name: str, classes: int) -> nn.Module:
-    """A probe by its name in :data:`MODELS`, with random weights."""
+    """A probe by its name in :data:`~fvnet_mm.bench.probe_names.MODELS`, with random weights.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no probe {name!r}; there are {', '.join(MODELS)}.")
     if name == "linear":
         return LinearProbe(classes)
     if name == "tiny":
@@ -140,7 +145,7 @@ class Probe:
     """A classifier in training, epoch by epoch, so that it can be interrupted.
 
     Args:
-        name: One of :data:`MODELS`.
+        name: One of :data:`~fvnet_mm.bench.probe_names.MODELS`.
         classes: How many there are.
         epochs: Of the whole schedule, a cosine after a warm-up of a tenth.
         seed: Of weights, order and flips.
@@ -148,7 +153,7 @@ class Probe:
         data: What tells the crops that it learns from others.
 
     Raises:
-        UserError: The file is of a probe with other arguments.
+        UserError: The file is of a probe with other arguments, or damaged.
     """
 
     batch_size = 64
@@ -162,7 +167,7 @@ class Probe:
         self.epoch = 0
         self._settings = dict(model=name, classes=classes, epochs=epochs, seed=seed, data=data)
         if state.is_file():
-            saved = torch.load(state, weights_only=True)
+            saved = _read_state(state)
             others = [key for key, value in self._settings.items() if saved["settings"][key] != value]
             if others:
                 raise UserError(
@@ -203,6 +208,22 @@ class Probe:
         """(N,) int64: the class of each crop."""
         self.model.eval()
         return torch.cat([self.model(_normalise(images)).argmax(1) for images in crops.images.split(256)])
+
+
+def _read_state(file: Path) -> dict:
+    """What a probe has saved of its training.
+
+    Raises:
+        UserError: The file cannot be read, or is none of a probe's.
+    """
+    fault = f"{file} cannot be read as what a probe has learned so far; remove it to begin anew."
+    try:
+        saved = torch.load(file, weights_only=True)
+    except Exception as error:  # a damaged file makes torch's reader raise anything
+        raise UserError(fault) from error
+    if not isinstance(saved, dict) or saved.keys() != {"model", "optimizer", "epoch", "settings"}:
+        raise UserError(fault)
+    return saved
 
 
 def _turn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -107,7 +107,7 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         counted: Images that were counted before, by :func:`data_of`; is added to.
 
     Raises:
-        UserError: The config is wrong, or a folder that is named has no data.
+        UserError: The config is wrong, or a folder that is named has no data, or takes none of it.
     """
     cfg, task = load(job)
     kind = type(task).__name__
@@ -124,6 +124,8 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
+    train_images = _used(cfg, "train", train_images)
+    val_images = _used(cfg, "val", val_images)
     digest = _digest(cfg, job)
     workers = cfg.train_dataloader.get("num_workers", 0)
     plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)
@@ -147,6 +149,26 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
         digest=digest,
     )
+
+
+def _used(cfg: Config, name: str, images: int) -> int:
+    """Of a split's images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
+
+    Raises:
+        UserError: They are neither, or take none.
+    """
+    indices = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("indices")
+    if indices is None:
+        return images
+    if isinstance(indices, int):  # so many of the first images, a negative number of the last
+        used = min(abs(indices), images)
+    else:
+        used = len(indices) if isinstance(indices, list | tuple) else 0
+    if used == 0:
+        raise UserError(
+            f"{name}_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
+        )
+    return used
 
 
 def _times(interval: int, length: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fvnet_mm.engine.run_facts import processor_name
 from fvnet_mm.errors import UserError
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import ROOT, Job
@@ -130,6 +131,7 @@ def _stem(job: Job) -> str:
 
 
 def _digest(facts: Facts, steps: int, threads: int | None, on_gpu: bool) -> str:
-    device = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
+    # With the cores, since machines of the same processor have more or fewer of them; a disk may be all of theirs.
+    device = torch.cuda.get_device_name() if on_gpu else f"{processor_name()}, {os.cpu_count()} cores"
     text = repr((facts.digest, steps, threads, device, torch.__version__))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -27,6 +27,7 @@ from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 from fvnet_mm.suite.contents import CONTENTS, digest_of
 from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.trained_data import other_data
 
 JOB_FILE, LOCK_FILE, LOG_FILE, QUEUE_FILE = "job.json", "job.lock", "job.log", "job.slurm"
 """In a work dir: the attempts, what a running one locks, its console, and the number of its job in Slurm's queue."""
@@ -125,6 +126,8 @@ def state_of(job: Job, queued: bool = False) -> JobState:
     elif edited := [what for what, digest in file.digests.items() if digest_of(job, what) not in (None, digest)]:
         state = State.OTHER
         note = f"{job.work_dir} holds a run from before the {' and the '.join(edited)} changed; move it away"
+    elif record is not None and (other := other_data(job, record)):
+        state, note = State.OTHER, other
     elif newer:  # a retry would begin it anew
         state = State.OTHER
     elif record is not None and record.status == "finished":

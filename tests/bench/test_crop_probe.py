@@ -1,5 +1,10 @@
+import io
 import json
+import pickle
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from fvnet_mm.bench.crop_probe import CROP_SIZE, GREY, MODELS, Crops, Probe, build_probe, cut_out
+from fvnet_mm.bench.crop_probe import CROP_SIZE, GREY, Crops, Probe, build_probe, cut_out
+from fvnet_mm.bench.probe_names import MODELS
 from fvnet_mm.data.benchmark.dataset import write_shapes
 from fvnet_mm.data.benchmark.scene import draw_scene
 from fvnet_mm.data.coco_layout import find_coco
@@ -71,6 +77,19 @@ def test_probes_give_a_score_for_each_class(name: str):
     assert build_probe(name, 12)(torch.rand(2, 3, CROP_SIZE, CROP_SIZE) * 2 - 1).shape == (2, 12)
 
 
+def test_the_tool_knows_these_probes_and_no_others(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+):
+    assert run("probe_shapes", tmp_path, "--model", "large", "--out", tmp_path / "x.json") == 2
+    assert set(MODELS) <= set(re.findall(r"\w+", capsys.readouterr().err.partition("choose from")[2]))
+    with pytest.raises(ValueError, match=f"there is no probe 'large'; there are {', '.join(MODELS)}"):
+        build_probe("large", 12)
+    tool = Path(__file__).parents[2] / "tools" / "probe_shapes.py"
+    code = f"import runpy, sys; runpy.run_path({str(tool)!r}); print('torch' in sys.modules)"
+    imports = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert imports.stdout.strip() == "False"  # --help answers at once
+
+
 def coloured(count: int) -> Crops:
     """Two classes that a colour tells apart."""
     labels = torch.arange(count) % 2
@@ -100,3 +119,28 @@ def test_a_probe_learns_and_goes_on_where_it_was(tmp_path: Path):
         halves.train_epoch(data)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, halves.model.state_dict()[name]), name
+
+
+def saved(content: object) -> bytes:
+    """What torch.save writes."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"",
+        lambda whole: b"not a probe",
+        lambda whole: pickle.dumps(Path(), protocol=2),
+        lambda whole: saved(dict(model={})),
+    ],
+)
+def test_a_damaged_state_is_refused_in_a_sentence(tmp_path: Path, damaged: Callable[[bytes], bytes]):
+    file = tmp_path / "tiny.json.state"
+    Probe("linear", 2, 6, 0, file).train_epoch(coloured(8))
+    file.write_bytes(damaged(file.read_bytes()))
+    with pytest.raises(UserError, match=r"tiny\.json\.state cannot be read as .*; remove it to begin anew\.$"):
+        Probe("linear", 2, 6, 0, file)

@@ -10,7 +10,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.suite.commands import require_data
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import ROOT
-from fvnet_mm.suite.reading import Suite
+from fvnet_mm.suite.reading import Suite, read_suite
 from fvnet_mm.suite.timing import Timing, keep
 
 
@@ -44,6 +44,27 @@ def test_the_demo_and_its_options(read: Callable[[str], Suite]) -> None:
     assert (short.trained_images, short.checkpoints) == (2 * 256, 2)
     steps = facts(read, "config: configs/upernet_fvnet_t_ade20k.py, data: demo")
     assert (steps.trained_images, steps.evaluated_images) == (256 * 4, 3 * 48)
+
+
+@pytest.mark.parametrize(("indices", "images"), [("64", 64), ("-64", 64), ("300", 256), ("[0,2,5]", 3)])
+def test_indices_leave_images_out(read: Callable[[str], Suite], indices: str, images: int) -> None:
+    options = json.dumps([f"train_dataloader.dataset.indices={indices}", "val_dataloader.dataset.indices=20"])
+    found = facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: {options}")
+    assert (found.trained_images, found.val_images, found.evaluated_images) == (4 * images, 20, 3 * 20)
+
+
+@pytest.mark.parametrize("indices", ["0", "all"])
+def test_indices_that_take_nothing_are_refused(read: Callable[[str], Suite], indices: str) -> None:
+    option = f"val_dataloader.dataset.indices={indices}"
+    with pytest.raises(UserError, match=r"val_dataloader.dataset.indices is .*, which takes no image; give a number"):
+        facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [{option}]")
+
+
+def test_the_suite_of_the_demo_in_images() -> None:
+    jobs = [job for job in read_suite(ROOT / "suites" / "demo.yaml").jobs if job.seed == 0]
+    trained = {job.name.removesuffix("_demo_seed0"): facts_of(job, {}).trained_images for job in jobs}
+    assert trained["mask_rcnn_fvnet_t_coco"] == 2 * 64
+    assert trained["retinanet_fvnet_t_coco"] == 2 * 256
 
 
 def test_the_digest_is_of_the_training_not_of_its_seed(read: Callable[[str], Suite]) -> None:

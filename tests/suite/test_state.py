@@ -1,6 +1,7 @@
 """What a work dir tells of its job."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fvnet_mm.data.ade20k_layout import find_ade20k
+from fvnet_mm.data.coco_layout import find_coco
+from fvnet_mm.data.fingerprint import fingerprint
+from fvnet_mm.data.image_folder import find_image_folder
 from fvnet_mm.errors import UserError
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
@@ -27,6 +32,7 @@ from fvnet_mm.suite.state import (
     state_of,
     write_job_file,
 )
+from fvnet_mm.suite.trained_data import _fingerprints
 from fvnet_mm.suite.training import Training
 
 RECORD = json.loads(
@@ -183,6 +189,52 @@ def test_other_contents_are_another_run(read: Callable[[str], Suite], tmp_path: 
     assert (found(others).state, "before the weights changed" in found(others).note) == (State.OTHER, True)
     config.write_text("lr = (")  # which loading it will say
     assert found(weights).state is State.OTHER
+
+
+@pytest.mark.parametrize(
+    ("fixture", "find", "task", "changed"),
+    [
+        ("tiny_coco", find_coco, "detection", "annotations/instances_train*.json"),
+        ("tiny_ade20k", find_ade20k, "semantic_segmentation", "images/training/*1.jpg"),
+        ("tiny_classes", find_image_folder, "classification", "train/*/*.jpg"),
+    ],
+)
+def test_data_counts_by_what_is_in_the_folder(
+    read: Callable[[str], Suite],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    fixture: str,
+    find: Callable[[Path], object],
+    task: str,
+    changed: str,
+) -> None:
+    def job_on(folder: Path) -> Job:
+        (job,) = read(f"runs: [{{config: configs/retinanet_fvnet_t_coco.py, name: r, data: {folder}}}]").jobs
+        return job
+
+    a, b, c, bare = (tmp_path / name / "set" for name in ("a", "b", "c", "bare"))
+    for folder in (a, b, c):
+        shutil.copytree(request.getfixturevalue(fixture), folder)
+    bare.mkdir(parents=True)
+    with next(c.glob(changed)).open("ab") as file:
+        file.write(b" ")
+    found = find(a)
+    prints = {split.name: dict(images=1, fingerprint=fingerprint(split)) for split in (found.train, found.val)}
+    job = job_on(a)
+    trained = RECORD | dict(task=task, command=["python", *job.words()], data=RECORD["data"] | prints)
+    for status, state in (("finished", State.FINISHED), ("running", State.INTERRUPTED)):
+        attempted(job, ended(-signal.SIGTERM), status=status)
+        (job.work_dir / "run.json").write_text(json.dumps(trained | dict(status=status)))
+        _fingerprints.cache_clear()
+        assert state_of(job).state is state
+        assert _fingerprints.cache_info().misses == 0  # asking is free where the data has not moved
+        assert [state_of(job_on(b)).state for _ in range(3)] == [state] * 3
+        assert _fingerprints.cache_info().misses == 1
+        other = state_of(job_on(c))
+        assert other.state is State.OTHER
+        assert f"holds a run on other data than is in {c} now (train); move it away" in other.note
+        assert state_of(job_on(bare)).state is State.OTHER
+        assert f"is in {bare} now: {bare}" in state_of(job_on(bare)).note
 
 
 def test_a_job_file_without_digests_is_read_as_before(job: Job) -> None:

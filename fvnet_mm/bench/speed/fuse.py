@@ -51,7 +51,8 @@ def fuse_trunk(trunk: nn.Module) -> tuple[nn.Module, str]:
         folded = fold_norms(trunk, images)
         if folded:
             how.append(f"{folded} norms folded")
-        worst = max(_distance(*pair) for pair in zip(trunk(images), expected, strict=True))
+        distances = [_distance(*pair) for pair in zip(trunk(images), expected, strict=True)]
+        worst = float(torch.tensor(distances).max())  # Python's max lets NaN pass if it is not the first
     if not worst <= _TOLERANCE:
         raise UserError(
             f"re-parameterised ({', '.join(how)}) the trunk {type(trunk).__name__} gives other outputs (by "

@@ -75,6 +75,24 @@ def test_fused_trunk_computes_the_same(make, how: str, monkeypatch: pytest.Monke
             torch.testing.assert_close(ours, theirs, atol=1e-4 * theirs.abs().max().item(), rtol=0)
 
 
+def test_not_a_number_in_one_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it is: every comparison with NaN is false."""
+
+    class Broken(nn.Module):
+        def __init__(self, trunk: nn.Module, level: int) -> None:
+            super().__init__()
+            self.trunk, self.level = trunk, level
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            return [x * float("nan") if number == self.level else x for number, x in enumerate(self.trunk(images))]
+
+    fused = FVNet.fuse
+    for level in range(4):
+        monkeypatch.setattr(FVNet, "fuse", lambda self, level=level: Broken(fused(self), level))
+        with pytest.raises(UserError, match=r"gives other outputs \(by nan%\); measure it without --fuse"):
+            fuse_trunk(small_fvnet())
+
+
 def test_wrong_fold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(network: nn.Module, images: Tensor) -> int:
         nn.init.zeros_(next(network.parameters()))

@@ -1,0 +1,48 @@
+"""What a training pass of FVNet's trunks and of their rivals keeps for backward, counted on a CPU.
+
+python docs/training_memory.py             puts the table into docs/benchmark.md
+python docs/training_memory.py --check     exits with 1 where it is not there
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+import torch
+from marked import update
+from speed import RIVALS
+
+from fvnet_mm.bench.speed.subjects import build_subject, find_subjects
+from fvnet_mm.bench.training_memory import saved_bytes
+
+PAGE = Path(__file__).parent / "benchmark.md"
+BATCH, SIZE = 2, 224
+
+
+@functools.cache
+def mebibytes(trunk: str) -> float:
+    """MiB per image that a trunk with random weights saves for backward in training mode."""
+    (subject,) = find_subjects([trunk])
+    return saved_bytes(build_subject(subject).train(), torch.rand(BATCH, 3, SIZE, SIZE)) / BATCH / 2**20
+
+
+def table() -> str:
+    """Markdown: each FVNet beside each of its rivals."""
+    lines = ["| | MiB per image | rival | MiB per image | share of the rival's |", "|---|---:|---|---:|---:|"]
+    for name, rivals in RIVALS.items():
+        for rival in rivals:
+            own, its = mebibytes(name), mebibytes(rival)
+            lines.append(f"| {name} | {own:.1f} | {rival} | {its:.1f} | {own / its:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what is counted")
+    update(PAGE, "training_memory", table(), "python docs/training_memory.py", check=parser.parse_args().check)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,12 @@ from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 RESULTS = PAGE.parents[1] / "results"
-RUNS = [folder for folder in sorted(RESULTS.iterdir()) if folder.is_dir() and folder.name != "repeats"]
+RUNS = [
+    *(folder for folder in sorted(RESULTS.iterdir()) if folder.is_dir() and folder.name != "repeats"),
+    RESULTS / "repeats" / "shapes_small_cpu",  # what was run on a CPU is held against
+]
 TIME_CONSTANTS = RESULTS / "ablation" / "time_constants.json"
+SPEEDS = RESULTS / "ablation" / "speed.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
@@ -176,7 +180,7 @@ def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
 
 def _compares(heading: Heading, runs: Mapping[str, Sequence[Run]]) -> bool:
     """Whether a base was run, and something else beside it."""
-    return settings_of(BASES[heading.base].arguments) in runs and (len(runs) > 1 or not heading.base)
+    return settings_of(BASES[heading.base].arguments) in runs and len(runs) > 1
 
 
 def main_value(record: RunRecord) -> float | None:
@@ -206,34 +210,64 @@ def setting(record: RunRecord) -> str:
 
 
 def _setting(record: RunRecord) -> str:
-    """What a run was measured in, and the arguments of FVNet that no row varies."""
+    """What a run was measured in and on which device, and the arguments of FVNet that no row varies."""
     varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
     rest = (f"{key}={value}" for key, value in sorted(record.backbone.arguments.items()) if key not in varied)
-    return ", ".join((setting(record), *rest))
+    device = (f"on {record.environment.device}",) if record.environment.device else ()
+    return ", ".join((setting(record), *device, *rest))
 
 
-def result(runs: Sequence[Run], base: Sequence[Run]) -> tuple[str, str, str]:
-    """Cells of a row: number of seeds, mean with its interval, difference to the first row with its interval.
+def cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
+    """A row's mean with its interval, the number of seeds, and the difference to the first row with its interval.
 
     Runs of one seed read the same images in the same order, augmented alike, and share most initial weights. So rows
     are compared seed by seed (Student's paired test), which takes out what all runs of a seed have in common.
     """
     if not runs:
-        return "0", "not run", ""
+        return ""
     finished = {run.seed: run.value for run in runs if run.value is not None}
     diverged = len(runs) - len(finished)
-    count = f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs))
+    count = f"({len(runs)}, {diverged} diverged)" if diverged else f"({len(runs)})"
     if not finished:
-        return count, "", ""
-    cell = mean_cell(list(finished.values()), digits=2)
+        return count
+    mean = f"{mean_cell(list(finished.values()), digits=2)} {count}"
+    compared = differences(runs, base)
+    if not compared or runs is base:
+        return mean
+    difference = f"{np.mean(compared):+.2f}"
+    if interval := mean_interval(compared):
+        difference += f" [{interval.low:+.2f}, {interval.high:+.2f}]"
+        if decide(interval) != "within noise":
+            difference = f"**{difference}**"
+    return f"{mean}; {difference}"
+
+
+def differences(runs: Sequence[Run], base: Sequence[Run]) -> list[float]:
+    """How far finished runs are above those of the first row, for each seed that both have."""
     of_base = {run.seed: run.value for run in base if run.value is not None}
-    differences = [value - of_base[seed] for seed, value in finished.items() if seed in of_base]
-    if not differences or runs is base:
-        return count, cell, ""
-    difference = f"{np.mean(differences):+.2f}"
-    if interval := mean_interval(differences):
-        difference += f" [{interval.low:+.2f}, {interval.high:+.2f}], {decide(interval)}"
-    return count, cell, difference
+    return [run.value - of_base[run.seed] for run in runs if run.value is not None and run.seed in of_base]
+
+
+def legend(number: int, heading: Heading, runs: Mapping[str, Sequence[Run]]) -> str:
+    """A setting in words, how many of its trainings diverged, and how many rows differ by more than their interval."""
+    trained = [run for row in runs.values() for run in row]
+    diverged = sum(run.value is None for run in trained)
+    of_base = runs[settings_of(BASES[heading.base].arguments)]
+    intervals = [mean_interval(differences(row, of_base)) for row in runs.values() if row is not of_base]
+    intervals = [interval for interval in intervals if interval]
+    beyond = sum(decide(interval) != "within noise" for interval in intervals)
+    return (
+        f"({number}) {heading.setting}: {len(trained)} trainings, {diverged or 'none'} diverged; {beyond} of the "
+        f"{len(intervals)} intervals leave out 0.  "
+    )
+
+
+def speeds() -> dict[str, str]:
+    """Cells: how many times as fast as the first base each of its rows is, at each size that was measured."""
+    if not SPEEDS.exists():
+        return {}
+    ratios = json.loads(SPEEDS.read_text(encoding="utf-8"))["ratios"].values()
+    return {own: ", ".join(f"{of_size[own][0]:.2f}" for of_size in ratios) for own in next(iter(ratios))}
 
 
 def time_constants(changes: Sequence[Mapping]) -> list[str]:
@@ -266,28 +300,51 @@ def former_sizes() -> str:
     return FORMER_SIZES + "".join(rows)
 
 
-def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
-    """The whole page: a table of all rows of the first base, and for each further base and protocol one of its runs."""
-    parts = [INTRODUCTION, former_sizes()]
-    found = sorted(tables.items(), key=lambda item: (item[0].base, -len(item[1]), item[0])) or [
-        (Heading(0, "no run yet"), {})
+def section(number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> Iterator[str]:
+    """The tables of a base: a row for each variant, a column for each setting in which the base was run beside others.
+
+    Of the first base all rows are there, and their speeds; of others those that were run.
+    """
+    base = BASES[number]
+    found = sorted(
+        (item for item in tables.items() if item[0].base == number), key=lambda item: (-len(item[1]), item[0])
+    )
+    if number and not found:
+        return
+    yield f"## {base.title}\n"
+    yield from (legend(place, heading, runs) for place, (heading, runs) in enumerate(found, 1))
+    yield ""
+    fast = {} if number else speeds()
+    columns = [
+        "Parameters (M)",
+        "MACs (G)",
+        *(("Times as fast",) if fast else ()),
+        *(f"({place})" for place in range(1, len(found) + 1)),
     ]
-    for place, (heading, runs) in enumerate(found):
-        parts.append(f"## {heading}\n")
-        base = BASES[heading.base]
-        of_base = runs.get(settings_of(base.arguments), ())
-        shown = [row for row in variants(base) if not place or settings_of(row.arguments) in runs]
-        for question, group in itertools.groupby(shown, key=lambda row: row.question):
-            parts.append(f"| {question} | Parameters (M) | MACs (G) | Seeds | Accuracy | Difference to the first |")
-            parts.append("| --- | ---: | ---: | ---: | ---: | --- |")
-            for row in group:
-                cells = result(runs.get(settings_of(row.arguments), ()), of_base)
-                parts.append(f"| {' | '.join((row.name, *cost(row.arguments), *cells))} |")
-            parts.append("")
+    own = settings_of(base.arguments)
+    shown = [
+        row for row in variants(base) if not number or any(settings_of(row.arguments) in runs for _, runs in found)
+    ]
+    for question, group in itertools.groupby(shown, key=lambda row: row.question):
+        yield f"| {' | '.join((question, *columns))} |"
+        yield f"| --- |{' ---: |' * len(columns)}"
+        for row in group:
+            key = settings_of(row.arguments)
+            speed = (fast.get(key, "not measured"),) if fast else ()
+            cells = (cell(runs.get(key, ()), runs[own]) for _, runs in found)
+            yield f"| {' | '.join((row.name, *cost(row.arguments), *speed, *cells))} |"
+        yield ""
+
+
+def page(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
+    """The whole page: FVNets as they are now, the time constants, and former FVNets."""
+    now = [number for number, base in enumerate(BASES) if not base.former]
+    parts = [INTRODUCTION, *(line for number in now for line in section(number, tables))]
     if TIME_CONSTANTS.exists():
         parts += [MOVED, *time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))), ""]
-    parts.append(PICTURES)
-    return "\n".join(parts)
+    parts += [PICTURES, former_sizes()]
+    parts += [line for number in range(len(BASES)) if number not in now for line in section(number, tables)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def main() -> None:

@@ -27,6 +27,11 @@ class Base:
     holds: str = "FTFU in all phases"
     question: str = "Depths, widths and expansions"
 
+    @property
+    def former(self) -> bool:
+        """Whether no size is built so now."""
+        return set(self.arguments) != {"arch"}
+
 
 FORMER_PARTS = {"unit": FTFU, "deep_stem": False, "dense_downsample": False, "conv_ffn": False}
 FIRST_T = {"channels": (32, 64, 160, 320), "depths": (2, 2, 9, 3), **FORMER_PARTS}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import signature
@@ -47,6 +48,8 @@ SEEDS = 3
 """Of most trunks; another number stands in the cell."""
 FEWEST = 5
 """Trunks from which a rank correlation says something."""
+ELSEWHERE = "‡"
+"""Behind a cell whose runs were made on another device than most of their row."""
 
 described = cache(describe)
 """Reads a trunk's description once, however many runs it has."""
@@ -129,6 +132,18 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
     return found
 
 
+def elsewhere(folders: Sequence[Path]) -> dict[str, set[Trunk]]:
+    """By setting: trunks with runs on another device than most of the setting's."""
+    devices: dict[str, dict[Trunk, set[str | None]]] = defaultdict(lambda: defaultdict(set))
+    for record in (read_record(folder / RECORD) for folder in folders):
+        devices[setting(record)][trunk_of(record)].add(record.environment.device)
+    found = {}
+    for name, of_trunks in devices.items():
+        usual, _ = Counter(device for own in of_trunks.values() for device in own).most_common(1)[0]
+        found[name] = {trunk for trunk, own in of_trunks.items() if own != {usual}}
+    return found
+
+
 def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     """A cell: the mean of a trunk with its interval, and how far FVNet is above it, by Welch's test over seeds."""
     values, others = (list(scores.get(key, {}).values()) for key in (own, trunk))
@@ -144,21 +159,70 @@ def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     return f"{cell}; {f'**{difference}**' if decide(test.interval) == 'higher' else difference}"
 
 
-def in_setting(scores: Scores, rival: str, own: Trunk, marks: dict[Trunk, str]) -> str:
-    """A cell of a rival: of each way in which it was run there, those that are not as described with a mark."""
+def in_setting(
+    scores: Scores, rival: str, own: Trunk, marks: dict[Trunk, str], elsewhere: Collection[Trunk] = ()
+) -> str:
+    """A cell of a rival: of each way in which it was run there, those that are not as described with a mark.
+
+    So have those that were run on another device than the rest of the row.
+    """
     run = sorted(trunk for trunk in scores if trunk.name == rival) or [Trunk(rival)]
     for trunk in run:
         if trunk.changed != "{}":
             marks.setdefault(trunk, "†" * (len(marks) + 1))
-    return "; ".join(f"{accuracy(scores, trunk, own)}{marks.get(trunk, '')}" for trunk in run)
+    return "; ".join(
+        f"{accuracy(scores, trunk, own)}{marks.get(trunk, '')}{ELSEWHERE * (trunk in elsewhere)}" for trunk in run
+    )
+
+
+def outcome(scores: Scores, rival: str, own: Trunk) -> str:
+    """Where FVNet stands to a rival in a setting: by Welch's test over seeds, against each way in which it was run."""
+    values = list(scores.get(own, {}).values())
+    others = [list(of.values()) for trunk, of in scores.items() if trunk.name == rival]
+    if not values or not others:
+        return "not run"
+    tests = [welch(other, values) for other in others]
+    if min(test.difference for test in tests) <= 0:
+        return "not above"
+    if any(test.interval is None for test in tests):
+        return "above, in single runs"
+    return "above" if all(decide(test.interval) == "higher" for test in tests) else "above, within noise"
+
+
+OUTCOMES = ("above", "above, within noise", "above, in single runs", "not above", "not run")
+
+
+def verdicts(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -> Iterator[str]:
+    """A table of where each size of FVNet stands to each of its rivals, and how much less or more it costs."""
+    columns = (*OUTCOMES, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
+    yield f"| held against | {' | '.join(columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for own, rivals in RIVALS.items():
+        for rival in rivals:
+            found = [outcome(scores[name], rival, Trunk(own)) for name in sorted(scores)]
+            cells = [
+                ", ".join(f"({number})" for number, each in enumerate(found, 1) if each == wanted)
+                for wanted in OUTCOMES
+            ]
+            models = [model_of(records[0], name) for name in (own, rival)]
+            parameters = [model.parameters["backbone"] for model in models]
+            macs = [model.counted_at("trunk", IMAGE).total_macs for model in models]
+            cells += [f"{one / other:.2f} times" for one, other in (parameters, macs)]
+            for record in records:
+                ratios = [row[2] for row in speeds(record, own, [rival])]
+                cells.append(ratios[0] if len(ratios) == 1 else f"{min(ratios)} to {max(ratios)}")
+            yield f"| {own}, {rival} | {' | '.join(cells)} |"
+
+
+def _device(record: BenchmarkRecord) -> str:
+    return "CPU" if record.conditions.backend == "cpu" else "GPU"
 
 
 def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator[list[str]]:
     """Rows: how many times as fast FVNet is as each of its rivals, one for each case."""
     for case in sorted(record.cases, key=in_order):
         of = by_trunk(record, case)
-        where = "CPU" if record.conditions.backend == "cpu" else "GPU"
-        label = f"times as fast, {where}, {case.size[0]} x {case.size[1]}, batch {case.batch}"
+        label = f"times as fast, {_device(record)}, {case.size[0]} x {case.size[1]}, batch {case.batch}"
         if own not in of:
             yield [label, "", *("not run" for _ in rivals)]
             continue
@@ -166,7 +230,9 @@ def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator
         yield [label, "", *(f"{ratio_of(pairs[0], other).value:.2f}" for other in pairs[1:])]
 
 
-def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -> str:
+def tables(
+    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], elsewhere: Mapping[str, Collection[Trunk]]
+) -> str:
     """A table for each size of FVNet, and the settings behind the rows."""
     settings = sorted(scores)
     lines: list[str] = []
@@ -181,14 +247,22 @@ def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -> 
             *(row for record in records for row in speeds(record, own, rivals)),
         ]
         for number, name in enumerate(settings, 1):
-            cells = (in_setting(scores[name], rival, Trunk(own), marks) for rival in (own, *rivals))
+            cells = (in_setting(scores[name], rival, Trunk(own), marks, elsewhere[name]) for rival in (own, *rivals))
             rows.append([f"({number}) {name.split(' at ')[0]}", *cells])
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines.insert(len(lines) - len(rows) + 1, f"|---|{'---|' * len(models)}")
         lines.append("")
     lines += [f"({number}) {name}.  " for number, name in enumerate(settings, 1)]
     lines += [f"{mark} {trunk}.  " for trunk, mark in marks.items()]
-    return "\n".join([*lines, "", *agreements(scores)])
+    if any(elsewhere.values()):
+        lines.append(f"{ELSEWHERE} Run on another device than the rest of the row.  ")
+    return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
+
+
+AGREEMENT = (
+    "How alike two settings rank the trunks that were trained in both: Spearman's correlation of their means, and in "
+    f"brackets the number of trunks; empty where they are fewer than {FEWEST}."
+)
 
 
 def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
@@ -216,8 +290,16 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
-    text = tables(read_scores(folders), [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS])
-    update(PAGE, "comparison", text, "python docs/comparison.py", check=arguments.check)
+    try:
+        records = [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS]
+        scores = read_scores(folders)
+        parts = dict(
+            verdicts="\n".join(verdicts(scores, records)), comparison=tables(scores, records, elsewhere(folders))
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for name, text in parts.items():
+        update(PAGE, name, text, "python docs/comparison.py", check=arguments.check)
 
 
 if __name__ == "__main__":

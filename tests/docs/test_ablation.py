@@ -87,7 +87,7 @@ def test_page_has_the_costs_of_the_code(monkeypatch):
     assert all(f"| {row.name} |" in text for row in rows)
 
 
-def test_results_come_from_records(ablation, tmp_path):
+def test_results_come_from_records(ablation, tmp_path, monkeypatch):
     for seed, value in enumerate((30.0, 31.0, 32.0)):
         record(tmp_path / f"ftfu{seed}", seed, value, arch="t", out_indices=[0, 1, 2, 3])
         record(
@@ -98,12 +98,19 @@ def test_results_come_from_records(ablation, tmp_path):
             unit={"type": "GatedUnit"},
             tau=[1, 16],
         )
+    monkeypatch.setattr(ablation, "SPEEDS", tmp_path / "speed.json")
     text = ablation.page(ablation.read_runs([tmp_path]))
-    assert "## FVNet-T: mIoU of semantic_fpn on unknown data, 300 steps" in text
+    assert "\n(1) mIoU of semantic_fpn on unknown data, 300 steps" in text
+    assert "6 trainings, none diverged; 1 of the 1 intervals leave out 0." in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
-    assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 3 | 31.00 ± 2.48 |  |" in text
-    assert "| gate of a GRU | 1.00 | 0.100 | 3 | 20.00 ± 0.00 | -11.00 [-13.48, -8.52], lower |" in text
-    assert re.search(r"\| x \+ SiLU\(v\) in all phases \| .* \| 0 \| not run \|", text)
+    assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 31.00 ± 2.48 (3) |" in text
+    assert "| gate of a GRU | 1.00 | 0.100 | 20.00 ± 0.00 (3); **-11.00 [-13.48, -8.52]** |" in text
+    assert "| x + SiLU(v) in all phases | 1.00 | 0.100 |  |" in text
+    rows = [ablation.settings_of(row.arguments) for row in ablation.variants(ablation.BASES[0])]
+    ratios = {size: {key: [1.25, 1.2, 1.3] for key in rows} for size in ("224", "512")}
+    ablation.SPEEDS.write_text(json.dumps(dict(ratios=ratios)))
+    text = ablation.page(ablation.read_runs([tmp_path]))
+    assert "| gate of a GRU | 1.00 | 0.100 | 1.25, 1.25 | 20.00" in text
 
 
 def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
@@ -113,11 +120,13 @@ def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
     (tmp_path / "euler2" / "run.json").write_text(
         (tmp_path / "euler2" / "run.json").read_text().replace('"finished"', '"running"').replace('"mIoU": 32.0', "")
     )
-    assert "| 2 explicit Euler steps | 1.00 | 0.100 | 2 | 30.50" in ablation.page(ablation.read_runs([tmp_path]))
+    row = re.compile(r"\| 2 explicit Euler steps \|.*\| (.*) \|")
+    text = ablation.page(ablation.read_runs([tmp_path]))
+    assert row.search(text)[1].startswith("30.50 ± 6.35 (2); -3.00")
     (tmp_path / "euler2" / "nonfinite_iter_7.json").write_text("{}")
-    assert "| 2 explicit Euler steps | 1.00 | 0.100 | 3, 1 diverged | 30.50" in ablation.page(
-        ablation.read_runs([tmp_path])
-    )
+    text = ablation.page(ablation.read_runs([tmp_path]))
+    assert row.search(text)[1].startswith("30.50 ± 6.35 (3, 1 diverged); -3.00")
+    assert "4 trainings, 1 diverged; " in text
 
 
 def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, monkeypatch):
@@ -148,23 +157,30 @@ def test_page_has_the_results_of_the_records(ablation):
     tables = ablation.read_runs(ablation.RUNS)
     assert tables
     for heading, runs in tables.items():
-        section = next(section for section in sections if section.startswith(f"{heading}\n"))
+        base = ablation.BASES[heading.base]
+        section = next(section for section in sections if section.startswith(f"{base.title}\n"))
+        number = re.search(rf"^\((\d+)\) {re.escape(heading.setting)}: ", section, re.MULTILINE)[1]
         rows = rows_of(ablation, heading.base)
-        base = runs[ablation.settings_of(ablation.BASES[heading.base].arguments)]
-        for key, own in runs.items():
-            cells = re.escape(" | ".join(ablation.result(own, base)))
-            assert re.search(rf"\| {re.escape(rows[key])} \|.*\| {cells} \|", section)
+        of_base = runs[ablation.settings_of(base.arguments)]
+        for table in section.split("\n\n"):
+            lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+            for own in runs.keys() if lines else ():
+                found = [line for line in lines if line[0] == f"| {rows[own]}"]
+                place = lines[0].index(f"({number})") if f"({number})" in lines[0] else -1
+                assert all(line[place].removesuffix(" |") == ablation.cell(runs[own], of_base) for line in found)
+        assert all(f"\n| {rows[own]} |" in section for own in runs)
 
 
 def test_sizes_have_tables_of_their_own(ablation, tmp_path):
-    record(tmp_path / "t", 0, 30.0, arch="t")
-    record(tmp_path / "s", 0, 40.0, arch="s")
-    record(tmp_path / "twin", 0, 41.5, arch="s", unit={"type": "DepthwiseUnit"})
-    tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-S:")
-    assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 1 | 30.00 |" in tiny
-    assert "| two plain depthwise convolutions | 1.00 | 0.100 | 1 | 41.50 | +1.50 |" in small
-    assert tiny.count("| 0 | not run |") == len(rows_of(ablation)) - 1
-    assert "not run" not in small
+    for arch, value in (("t", 30.0), ("s", 40.0)):
+        record(tmp_path / arch, 0, value, arch=arch)
+        record(tmp_path / f"{arch}_twin", 0, value + 1.5, arch=arch, unit={"type": "DepthwiseUnit"})
+    tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-S\n")
+    for text, values in ((tiny, ("30.00 (1)", "31.50 (1); +1.50")), (small, ("40.00 (1)", "41.50 (1); +1.50"))):
+        for name, value in zip((ablation.BASES[0].holds, "two plain depthwise convolutions"), values, strict=True):
+            assert re.search(rf"\| {re.escape(name)} \| 1\.00 \| 0\.100 \|.* {re.escape(value)} \|", text)
+    assert "gate of a GRU" in tiny  # of what is built now and ablated every row is there, run or not
+    assert "gate of a GRU" not in small
 
 
 def test_a_record_of_an_earlier_version_is_of_what_was_built_then(ablation, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import Backbone, Config, Protocol, Result, RunRecord
-from fvnet_mm.records.reading import write_record
+from fvnet_mm.records import Backbone, Config, Environment, Protocol, Result, RunRecord
+from fvnet_mm.records.reading import read_record, write_record
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -72,6 +72,39 @@ def test_a_rival_that_was_run_otherwise_is_marked(comparison):
     assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks) == "20.0 (1)††"
     assert comparison.in_setting({fvnet: {0: 30.0}}, usual.name, fvnet, marks) == "not run"
     assert marks == {changed: "†", other: "††"}
+
+
+def test_where_fvnet_stands(comparison):
+    own, rival = comparison.Trunk("fvnet_t"), comparison.Trunk("mobilenet_v2")
+    changed = comparison.Trunk(rival.name, json.dumps({"widen_factor": 0.5}))
+    values = {0: 30.0, 1: 31.5, 2: 30.4}
+    cases = [
+        ({own: values, rival: {0: 25.0, 1: 27.0, 2: 26.5}}, "above"),
+        ({own: values, rival: {0: 25.0, 1: 31.4, 2: 26.5}}, "above, within noise"),
+        ({own: values, rival: {0: 25.0, 1: 27.0, 2: 26.5}, changed: {0: 30.0, 1: 31.0}}, "above, within noise"),
+        ({own: values, rival: {0: 25.0, 1: 27.0, 2: 26.5}, changed: {0: 35.0, 1: 36.0}}, "not above"),
+        ({own: {0: 30.0}, rival: {0: 25.0}}, "above, in single runs"),
+        ({own: values}, "not run"),
+        ({rival: values}, "not run"),
+    ]
+    for scores, expected in cases:
+        assert comparison.outcome(scores, rival.name, own) == expected
+        assert expected in comparison.OUTCOMES
+
+
+def test_runs_on_another_device_are_marked(comparison, tmp_path):
+    devices = {"fvnet_t": "GPU", "mobilenet_v2": "GPU", "repvit_m0_9": "CPU"}
+    folders = []
+    for name, device in devices.items():
+        folder = record(tmp_path / name, name, 0, 20.0, arch="t" if name == "fvnet_t" else None)
+        run = read_record(folder / "run.json")
+        write_record(run.model_copy(update={"environment": Environment(device=device)}), folder / "run.json")
+        folders.append(folder)
+    (found,) = comparison.elsewhere(folders).values()
+    assert {trunk.name for trunk in found} == {"repvit_m0_9"}
+    (scores,) = comparison.read_scores(folders).values()
+    cells = [comparison.in_setting(scores, name, comparison.Trunk("fvnet_t"), {}, found) for name in devices]
+    assert [cell.endswith("‡") for cell in cells] == [False, False, True]
 
 
 def test_settings_that_rank_alike(comparison):

@@ -6,9 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from fvnet_mm import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,3 +72,21 @@ def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
     again = subprocess.run(shlex.split(command), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr[-2000:]
     assert f"metrics         {trained}" in again.stdout
+
+
+def test_the_next_command_tests_on_what_was_evaluated() -> None:
+    given = ["val_dataloader.dataset.indices=4", "val_evaluator.ignore_index=3", "train_cfg.max_epochs=1"]
+    arguments = Namespace(
+        config="c.py",
+        demo=True,
+        skip_bad_images=False,
+        data=None,
+        backbone=None,
+        work_dir=None,
+        cfg_options=[*given, "test_evaluator.ignore_index=5"],
+    )
+    words = shlex.split(cli.test_command(arguments, Path("epoch_1.pth")))
+    assert words[words.index("--cfg-options") + 1 :] == [
+        "test_evaluator.ignore_index=5",
+        "test_dataloader.dataset.indices=4",
+    ]

@@ -23,6 +23,7 @@ class BatchPlan:
         warm_up_steps: Optimizer steps until the learning rate is reached.
         schedule_steps: Optimizer steps until the schedule of the learning rate has ended, as far as it says.
         steps: Optimizer steps of the whole run.
+        length: The key in ``train_cfg`` that has the run's length: 'max_epochs' or 'max_iters'.
     """
 
     per_device: int
@@ -35,6 +36,7 @@ class BatchPlan:
     warm_up_steps: int
     schedule_steps: int
     steps: int
+    length: str = "max_epochs"
 
     @property
     def effective(self) -> int:
@@ -48,8 +50,8 @@ class BatchPlan:
         if self.warm_up_steps * 3 > self.steps:
             found.append(
                 f"the warm-up takes {self.warm_up_steps} of the run's {self.steps} optimizer steps, so the learning "
-                "rate is hardly reached; on a small data set train longer (train_cfg.max_epochs) or warm up for less "
-                f"(param_scheduler.0.end={max(self.steps // 20, 1)})"
+                f"rate is hardly reached; on a small data set train longer (train_cfg.{self.length}) or warm up for "
+                f"less (param_scheduler.0.end={max(self.steps // 20, 1)})"
             )
         if self.schedule_steps > self.steps:
             found.append(
@@ -86,12 +88,19 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         auto_scale_lr: Whether the learning rate is to follow the batch.
 
     Raises:
-        UserError: The config's batch, length or learning rate is no positive number, or ``auto_scale_lr`` is asked
-            of a config that does not say which batch it was tuned for.
+        UserError: The config's batch, length or learning rate is no positive number, it has two lengths, or
+            ``auto_scale_lr`` is asked of a config that does not say which batch it was tuned for.
     """
     per_device = _count(cfg, "train_dataloader", "batch_size")
     counts_iterations = cfg.train_cfg.get("max_iters") is not None
     unit = "max_iters" if counts_iterations else "max_epochs"
+    if counts_iterations and cfg.train_cfg.get("max_epochs") is not None:
+        loop = str(cfg.train_cfg.get("type", "EpochBasedTrainLoop"))
+        key, other = ("max_iters", "max_epochs") if "Iter" in loop else ("max_epochs", "max_iters")
+        raise UserError(
+            f"train_cfg has max_iters={cfg.train_cfg.max_iters} and max_epochs={cfg.train_cfg.max_epochs}, and a run "
+            f"has one length; its loop is {loop}, so set train_cfg.{key} and leave {other} out."
+        )
     _count(cfg, "train_cfg", unit)
     learning_rate = cfg.optim_wrapper.optimizer.get("lr")
     if not isinstance(learning_rate, int | float):
@@ -133,6 +142,7 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         warm_up_steps=max((end for name, end in ends if name == "LinearLR"), default=0),
         schedule_steps=max((end for name, end in ends if name != "LinearLR"), default=0),
         steps=length // accumulation if counts_iterations else length * steps_per_epoch,
+        length=unit,
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
+from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks import DataSource, task_of
+from fvnet_mm.errors import UserError
 
 
 def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str] = ("train", "val")) -> DataSource:
@@ -40,6 +42,26 @@ def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str]
     if is_main_process():
         barrier()
     return source
+
+
+def used_images(cfg: Config, name: str, images: int) -> int:
+    """Of a split's images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
+
+    Raises:
+        UserError: They are neither, or take none.
+    """
+    indices = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("indices")
+    if indices is None:
+        return images
+    if isinstance(indices, int):  # so many of the first images, a negative number of the last
+        used = min(abs(indices), images)
+    else:
+        used = len(indices) if isinstance(indices, list | tuple) else 0
+    if used == 0:
+        raise UserError(
+            f"{name}_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
+        )
+    return used
 
 
 def demo_folder(work_dir: Path) -> Path:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from fvnet_mm.engine.agreement import any_process
+from fvnet_mm.engine.finite_outputs import first_in_training
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -28,9 +29,10 @@ class NonFiniteHook(Hook):
 
     The step is not taken: weights, and where the training goes on the statistics of norms, are as before it. A report
     goes to ``nonfinite_iter_N.json`` in the work dir: losses, learning rates, norms of the gradients by part of the
-    model, and the names of the images that each process had read since the step before. The processes of a distributed
-    run decide together. Where fp16 scales the loss, infinite gradients are the scaler's own business and only losses
-    are looked at.
+    model, and the names of the images that each process had read since the step before. Where it is a loss, the passes
+    are repeated to name the module whose output was the first that is not finite. The processes of a distributed run
+    decide together. Where fp16 scales the loss, infinite gradients are the scaler's own business and only losses are
+    looked at.
 
     Args:
         tolerated: Number of steps that are left out before the training ends, over all its restarts.
@@ -43,7 +45,7 @@ class NonFiniteHook(Hook):
         self._bad_loss: torch.Tensor | None = None
         self._left_out = False
         self._norms: dict[str, float] = {}
-        self._images: list[str] = []
+        self._batches: list[DATA_BATCH] = []
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -56,7 +58,7 @@ class NonFiniteHook(Hook):
         if self._buffers is None and self.tolerated:
             # A forward pass over what is not finite ruins the statistics of norms, too.
             self._buffers = [(buffer, buffer.clone()) for buffer in runner.model.buffers()]
-        self._images += _names(data_batch)
+        self._batches.append(data_batch)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: dict | None = None
@@ -65,7 +67,7 @@ class NonFiniteHook(Hook):
             return
         if self._left_out:
             self._report(runner, outputs or {})
-        self._bad_loss, self._left_out, self._images, self._buffers = None, False, [], None
+        self._bad_loss, self._left_out, self._batches, self._buffers = None, False, [], None
 
     def _noting_losses(self, backward: Callable[..., None]) -> Callable[..., None]:
         def noting(loss: torch.Tensor, **settings: object) -> None:
@@ -97,14 +99,20 @@ class NonFiniteHook(Hook):
     def _report(self, runner: Runner, outputs: dict[str, torch.Tensor]) -> None:
         """Writes down what happened, and ends the run where it has happened too often."""
         losses = {name: float(value.detach()) for name, value in outputs.items() if torch.is_tensor(value)}
-        own = dict(images=self._images, loss_is_finite=not self._bad_loss)
+        own: dict[str, object] = dict(images=[name for batch in self._batches for name in _names(batch)])
+        own["loss_is_finite"] = not self._bad_loss
+        if any_process(bool(self._bad_loss)):
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            own["first_output"], own["not_repeated"] = first_in_training(model, runner.optim_wrapper, self._batches)
         processes = all_gather_object(own)
+        first = next((part["first_output"] for part in processes if part.get("first_output")), None)
         hub = runner.message_hub
         skipped = (hub.get_info(_COUNT) if _COUNT in hub.runtime_info else 0) + 1
         hub.update_info(_COUNT, skipped)
         file = Path(runner.work_dir, f"nonfinite_iter_{runner.iter + 1}.json")
         names = sum(len(part["images"]) for part in processes)
         what = f"iteration {runner.iter + 1} has a loss or a gradient that is no finite number"
+        what += f" (the first output that is not finite is that of {first})" if first else ""
         if is_main_process():
             report = dict(
                 iteration=runner.iter + 1,
@@ -117,10 +125,14 @@ class NonFiniteHook(Hook):
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if skipped > self.tolerated:
+            advice = "Lower the rate (optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad), look at"
+            if first and runner.iter < (
+                runner.cfg.optim_wrapper.get("accumulative_counts") or 1
+            ):  # no step has changed a weight yet
+                advice = f"No step has been taken yet, so it is no matter of the rate: look at {first} and at"
             raise UserError(
                 f"{what}; the {names} images of that step, its losses, learning rate and norms of gradients are in "
-                f"{file}. Lower the rate (optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad), look "
-                f"at the images, or leave out such steps with --skip-nonfinite {skipped}."
+                f"{file}. {advice} the images, or leave out such steps with --skip-nonfinite {skipped}."
             )
         runner.logger.warning(f"{what}: left out, the {skipped}. of {self.tolerated} that are tolerated; see {file}")
 

@@ -1,16 +1,20 @@
-"""What passes over batches fail for that a user can mend: memory, dead workers, batches too small for their norms."""
+"""What passes over batches fail for that a user can mend: memory, dead workers, small batches, unused layers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
 from fvnet_mm.engine.checkpoint import newest_checkpoint
+from fvnet_mm.engine.loaders import loader_of
 from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
+from fvnet_mm.engine.untrained import unreduced_in_words
 from fvnet_mm.errors import UserError
 
 
@@ -23,7 +27,8 @@ def passes_in_words(runner: Runner, evaluated: str) -> Iterator[None]:
         evaluated: Name in the config of the loader that evaluation reads.
 
     Raises:
-        UserError: Memory could not be had, a worker of a loader died, or a batch norm was to train on one value.
+        UserError: Memory could not be had, a worker of a loader died, a batch norm was to train on one value, or a
+            layer of a distributed run got no gradient.
     """
     try:
         yield
@@ -42,11 +47,16 @@ def _in_words(runner: Runner, loader: str, error: Exception) -> str | None:
     where = f"in training iteration {runner.iter + 1}" if trains else "in evaluation"
     images = f"{loader}.batch_size, now {settings.get('batch_size', 1)}"
     if text.startswith("DataLoader worker") and ("killed" in text or "exited" in text):
+        dead = re.search(r"\(pid(?:\(s\))? (\d+)", text)  # the first of those that it names
+        its = (loader_of(runner, int(dead[1])) if dead else None) or loader
         return (
-            f"a worker of {loader} died {where} ({text.splitlines()[0]}). Where memory is short, load with fewer "
-            f"({loader}.num_workers, now {settings.get('num_workers', 0)}), or give a container more shared memory "
+            f"a worker of {its} died {where} ({text.splitlines()[0]}). Where memory is short, load with fewer "
+            f"({its}.num_workers, now {runner.cfg[its].get('num_workers', 0)}), or give a container more shared memory "
             "(--shm-size)."
         )
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if (unreduced := unreduced_in_words(model, error)) is not None:
+        return unreduced
     if "Expected more than 1 value per channel" in text:
         return (
             f"{where} a batch norm had a single value per channel, such as one pixel of one image. Load two images or "

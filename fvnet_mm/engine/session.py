@@ -16,12 +16,14 @@ from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint, remove_checkpoint
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides
-from fvnet_mm.engine.data_source import demo_folder, select_data
+from fvnet_mm.engine.data_source import demo_folder, select_data, used_images
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
+from fvnet_mm.engine.finite_outputs import FiniteEvaluationHook
 from fvnet_mm.engine.graphs import GraphedTrunkHook
 from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
+from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
@@ -32,6 +34,7 @@ from fvnet_mm.engine.saving import full_disk_in_words
 from fvnet_mm.engine.signals import StopHook, StopSignals
 from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.engine.tasks import DataSource, task_of
+from fvnet_mm.engine.untrained import UntrainedHook
 from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
@@ -99,7 +102,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if cfg.model.get("teacher", {}).get("checkpoint"):
         locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
     notes, resumed = _choose_weights(cfg, arguments.resume)
-    plan = plan_batch(cfg, data.images("train"), get_world_size(), arguments.auto_scale_lr)
+    plan = plan_batch(cfg, used_images(cfg, "train", data.images("train")), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
         refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)
@@ -108,7 +111,8 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     record = RecordHook(data, PREDICTIONS, resumed=resumed)
     watchdog = WatchdogHook(cfg.get("env_cfg", {}).get("rank_timeout", RANK_TIMEOUT))
     nonfinite = NonFiniteHook(arguments.skip_nonfinite)
-    for hook in (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog, StopHook(signals, record)):
+    hooks = (MeanLossHook(), record, OwedEvaluationHook(record), nonfinite, watchdog, StopHook(signals, record))
+    for hook in (*hooks, ShieldedWorkersHook(), UntrainedHook(), FiniteEvaluationHook()):
         runner.register_hook(hook)
     history = EvaluationHistoryHook(before_training=arguments.demo)
     runner.register_hook(history)
@@ -141,6 +145,7 @@ def test(arguments: argparse.Namespace) -> RunResult:
     norms = settle_norms(cfg)
     runner = _build_runner(cfg, TEST_PREDICTIONS)
     runner.register_hook(RecordHook(data, TEST_PREDICTIONS, tested=arguments.checkpoint))
+    runner.register_hook(FiniteEvaluationHook())
     history = EvaluationHistoryHook()
     runner.register_hook(history)
     _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)], norms), data.warnings)

@@ -12,7 +12,9 @@ from torch import nn
 from fvnet_mm import __version__
 from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.engine.batch import BatchPlan
+from fvnet_mm.engine.data_source import used_images
 from fvnet_mm.engine.tasks import DataSource
+from fvnet_mm.engine.tasks.base import DataSplit
 from fvnet_mm.ops import has_compiled_ops
 
 
@@ -32,7 +34,7 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
         ("model", describe_model(runner.model)),
         ("weights", "; ".join(notes)),
     ]
-    lines += [(f"{split.name} data", f"{data.label}: {split.summary}") for split in data.splits]
+    lines += [(f"{split.name} data", f"{data.label}: {_summary(cfg, split)}") for split in data.splits]
     lines.append(("classes", _shorten(data.folder.classes)))
     if data.skipped:
         lines.append(("left out", ", ".join(data.skipped)))
@@ -57,6 +59,13 @@ def start_screen(runner: Runner, data: DataSource, plan: BatchPlan | None, notes
 def _config(cfg: Config) -> str:
     plugged = f", as {cfg.config_name}" if Path(cfg.filename).stem != cfg.config_name else ""
     return f"{cfg.filename}{plugged}"
+
+
+def _summary(cfg: Config, split: DataSplit) -> str:
+    """What a split holds, and first how much of it is used where that is a part."""
+    loader = split.name if f"{split.name}_dataloader" in cfg else "test"  # which reads the images of validation
+    used = used_images(cfg, loader, split.images)
+    return split.summary if used == split.images else f"{used} of {split.summary}"
 
 
 def _length(runner: Runner, plan: BatchPlan) -> str:

@@ -12,6 +12,7 @@ from fvnet_mm.cli import tool_parser
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides, innermost_dataset
+from fvnet_mm.engine.data_source import used_images
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import Task
 from fvnet_mm.errors import UserError
@@ -124,8 +125,8 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
-    train_images = _used(cfg, "train", train_images)
-    val_images = _used(cfg, "val", val_images)
+    train_images = used_images(cfg, "train", train_images)
+    val_images = used_images(cfg, "val", val_images)
     digest = _digest(cfg, job)
     workers = cfg.train_dataloader.get("num_workers", 0)
     plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)
@@ -149,26 +150,6 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
         digest=digest,
     )
-
-
-def _used(cfg: Config, name: str, images: int) -> int:
-    """Of a split's images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
-
-    Raises:
-        UserError: They are neither, or take none.
-    """
-    indices = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("indices")
-    if indices is None:
-        return images
-    if isinstance(indices, int):  # so many of the first images, a negative number of the last
-        used = min(abs(indices), images)
-    else:
-        used = len(indices) if isinstance(indices, list | tuple) else 0
-    if used == 0:
-        raise UserError(
-            f"{name}_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
-        )
-    return used
 
 
 def _times(interval: int, length: int) -> int:

@@ -48,7 +48,9 @@ class Job:
         settings = self.settings
         words = [str(self.config), "--work-dir", str(self.work_dir), "--seed", str(self.seed)]
         words += ["--demo"] if self.data == DEMO else [] if self.data == OWN else ["--data", self.data]
-        for flag, value in (("--backbone", self.backbone), ("--weights", settings.weights), ("--amp", settings.amp)):
+        words += ["--backbone", self.backbone] if self.backbone is not None else []
+        for flag in ("--weights", "--pretraining", "--amp"):
+            value = getattr(settings, flag[2:])
             words += [flag, value] if value is not None else []
         for flag in ("--scratch", "--cuda-graphs", "--auto-scale-lr", "--skip-bad-images"):
             words += [flag] if getattr(settings, flag[2:].replace("-", "_")) else []
@@ -59,6 +61,8 @@ class Job:
         settings = self.settings.model_dump(mode="json", exclude={"cuda_graphs"})
         if settings["weights"]:
             settings["weights"] = Path(settings["weights"]).name
+        if settings["pretraining"] is None:  # as jobs have it that were begun before there was such a setting
+            del settings["pretraining"]
         data = self.data if self.data in (DEMO, OWN) else Path(self.data).name
         return dict(config=self.config.stem, backbone=self.backbone, data=data, seed=self.seed, **settings)
 

@@ -49,6 +49,7 @@ class Settings(_Part):
     Attributes:
         cfg_options: ``KEY=VALUE`` words.
         weights: File or URL of the trunk's initial weights.
+        pretraining: What the pretraining of ``weights`` was.
         scratch: Random initial weights.
         amp: Mixed precision.
         cuda_graphs: Replay backbone and neck as CUDA graphs.
@@ -58,6 +59,7 @@ class Settings(_Part):
 
     cfg_options: tuple[Option, ...] = ()
     weights: Text | None = None
+    pretraining: Literal["plain", "distilled"] | None = None
     scratch: bool = False
     amp: Literal["bf16", "fp16"] | None = None
     cuda_graphs: bool = False
@@ -68,13 +70,18 @@ class Settings(_Part):
     def _one_beginning(self) -> "Settings":
         if self.weights is not None and self.scratch:
             raise ValueError("weights and scratch exclude each other")
+        if self.pretraining is not None and self.weights is None:
+            raise ValueError("pretraining says how weights came about, and there are none beside it")
         return self
 
     def overridden(self, other: "Settings") -> "Settings":
         """These settings, where ``other`` does not say otherwise; its options come last, so that they win."""
         said = {name: getattr(other, name) for name in other.model_fields_set & Settings.model_fields.keys()}
         said["cfg_options"] = (*self.cfg_options, *other.cfg_options)
-        said |= {"weights": None} if said.get("scratch") else {"scratch": False} if said.get("weights") else {}
+        if said.get("scratch"):
+            said |= {"weights": None, "pretraining": None}
+        elif "weights" in said:  # what was said of the pretraining of others does not hold for these
+            said = {"pretraining": None} | said | ({"scratch": False} if said["weights"] else {})
         own = {name: getattr(self, name) for name in Settings.model_fields}
         return Settings(**(own | said))
 

@@ -138,3 +138,21 @@ def test_schedules_that_are_none() -> None:
     cfg.param_scheduler = 3
     with pytest.raises(UserError, match="list of schedules"):
         plan_batch(cfg, 100, 1, auto_scale_lr=False)
+
+
+def test_two_lengths_are_refused() -> None:
+    """A segmentor of iterations that is told its epochs."""
+    cfg = make_config(4, 4)
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=100, val_interval=50, max_epochs=1)
+    with pytest.raises(UserError, match=r"IterBasedTrainLoop, so set train_cfg\.max_iters and leave max_epochs out"):
+        plan_batch(cfg, 12, 1, auto_scale_lr=False)
+    cfg.train_cfg.type = "EpochBasedTrainLoop"
+    with pytest.raises(UserError, match=r"so set train_cfg\.max_epochs and leave max_iters out"):
+        plan_batch(cfg, 12, 1, auto_scale_lr=False)
+
+
+def test_a_long_warm_up_names_the_length_that_there_is() -> None:
+    cfg = make_config(4, 4)
+    assert "train longer (train_cfg.max_epochs)" in plan_batch(cfg, 4, 1, auto_scale_lr=False).warnings[0]
+    cfg.train_cfg = dict(max_iters=100, val_interval=50)
+    assert "train longer (train_cfg.max_iters)" in plan_batch(cfg, 4, 1, auto_scale_lr=False).warnings[0]

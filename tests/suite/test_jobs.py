@@ -58,6 +58,7 @@ overrides:
   - match: {{backbones: [repvit_m0_9]}}
     cfg_options: ["a.b=(2, 3)"]
     weights: "{weights}"
+    pretraining: plain
     amp: bf16
     cuda_graphs: true
 """)
@@ -67,6 +68,8 @@ overrides:
     assert (own.seed, own.cfg_options, own.amp, own.weights) == (7, ["a.b=1"], None, None)
     assert (plugged.config.stem, plugged.backbone) == ("upernet_fvnet_s_ade20k", "repvit_m0_9")
     assert (plugged.cfg_options, plugged.weights, plugged.amp) == (["a.b=1", "a.b=(2, 3)"], str(weights), "bf16")
+    assert (own.pretraining, plugged.pretraining) == (None, "plain")
+    assert "pretraining" not in suite.jobs[0].definition()  # as in the files of jobs that began without the setting
     assert (own.cuda_graphs, plugged.cuda_graphs) == (False, True)
     assert "cuda_graphs" not in suite.jobs[2].definition()  # the same training
     assert plugged.work_dir == tmp_path / "work" / "upernet_repvit_m0_9_ade20k_demo_seed7"

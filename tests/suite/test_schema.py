@@ -38,6 +38,16 @@ def test_weights_and_scratch_replace_each_other() -> None:
         Settings(weights="a.pth", scratch=True)
 
 
+def test_what_is_said_of_weights_goes_with_them() -> None:
+    mine = Settings(weights="a.pth", pretraining="plain")
+    assert mine.overridden(Settings(amp="bf16")).pretraining == "plain"
+    assert mine.overridden(Settings(weights="b.pth")).pretraining is None
+    assert mine.overridden(Settings(weights=None)) == Settings()
+    assert mine.overridden(Settings(scratch=True)) == Settings(scratch=True)
+    with pytest.raises(ValidationError, match="there are none beside it"):
+        Settings(pretraining="plain")
+
+
 @settings(deadline=None)
 @given(st.text(max_size=12))
 def test_an_option_is_no_flag(text: str) -> None:

@@ -63,6 +63,41 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_initial_weights(parser: argparse.ArgumentParser) -> None:
+    """The flags of a training that choose its initial weights; see :func:`state_pretraining`."""
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start the backbone from this file or URL instead of the weights that the config names",
+    )
+    weights.add_argument("--scratch", action="store_true", help="start from random weights, as --demo does anyway")
+    parser.add_argument(
+        "--pretraining",
+        choices=["plain", "distilled"],
+        help="whether a teacher took part in the pretraining of --weights; either kind has tables of its own",
+    )
+
+
+def state_pretraining(arguments: argparse.Namespace) -> None:
+    """Has ``init_cfg``, where ``--weights`` stands, say what ``--pretraining`` does; an option of its own goes before.
+
+    Raises:
+        UserError: There is no ``--weights`` that the flag could speak of.
+    """
+    if arguments.pretraining is None:
+        return
+    if arguments.weights is None:
+        raise UserError(
+            f"--pretraining {arguments.pretraining} says how a file's weights came about, and no --weights FILE names "
+            "one; a config says it of its own weights in init_cfg, as distilled=True or False."
+        )
+    arguments.cfg_options = [f"{_DISTILLED}={arguments.pretraining == 'distilled'}", *arguments.cfg_options]
+
+
+_DISTILLED = "model.backbone.init_cfg.distilled"
+
+
 def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
     """The command line that tests what a command line of ``tools/train.py`` has trained, to be typed as it is."""
     words = [sys.executable, Path(sys.argv[0]).with_name("test.py"), arguments.config, checkpoint]
@@ -72,6 +107,10 @@ def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
         value = getattr(arguments, flag[2:].replace("-", "_"))
         words += [flag, value] if value is not None else []
     options = [option for option in arguments.cfg_options if not option.startswith(_TRAINING_ONLY)]
+    settings = dict(option.partition("=")[::2] for option in options)
+    for key in [key for key in settings if key.startswith("val_")]:  # the test is of what the training evaluated on
+        settings.setdefault(f"test_{key.removeprefix('val_')}", settings.pop(key))
+    options = [f"{key}={value}" for key, value in settings.items()]
     words += ["--cfg-options", *options] if options else []
     return shlex.join(map(str, words))
 

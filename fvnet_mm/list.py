@@ -166,7 +166,7 @@ def _row(name: str, cfg: Config, counted: dict[str, ModelComplexity]) -> tuple[s
         f"{optimizer.get('weight_decay', 0):g}",
         str(cfg.get("auto_scale_lr", {}).get("base_batch_size", cfg.train_dataloader.batch_size)),
         _schedule(cfg.train_cfg),
-        _weights(cfg.get("weights")),
+        _initial_weights(cfg),
     )
 
 
@@ -174,6 +174,19 @@ def _schedule(train_cfg: ConfigDict) -> str:
     if train_cfg.get("max_iters"):
         return f"{train_cfg.max_iters / 1000:g}k steps"
     return f"{train_cfg.max_epochs} epochs"
+
+
+def _initial_weights(cfg: Config) -> str:
+    """What the trunk starts from: in the words of its description only where it is its trunk and its weights."""
+    from fvnet_mm.engine.run_facts import pretraining
+    from fvnet_mm.engine.weights import pretrained_checkpoints
+    from fvnet_mm.records.from_config import is_described
+
+    start = "scratch" if cfg.get("from_scratch") else pretraining(cfg)
+    described = cfg.get("weights") if is_described(cfg.to_dict()) else None
+    if described and described.get("url") in [part.checkpoint for part in pretrained_checkpoints(cfg.model)]:
+        start = _weights(described) if start != "scratch" else start
+    return {"scratch": "none", "unstated": "origin unknown"}.get(start, start)
 
 
 def _weights(weights: ConfigDict | None) -> str:

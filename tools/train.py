@@ -6,7 +6,7 @@ python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --
 
 import argparse
 
-from fvnet_mm.cli import run_tool, test_command, tool_parser
+from fvnet_mm.cli import add_initial_weights, run_tool, state_pretraining, test_command, tool_parser
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -31,13 +31,7 @@ def train_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="leave out up to N optimizer steps whose loss or gradient is not finite (default: stop at the first)",
     )
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="start the backbone from this file or URL instead of the weights that the config names",
-    )
-    weights.add_argument("--scratch", action="store_true", help="start from random weights, as --demo does anyway")
+    add_initial_weights(parser)
     parser.add_argument(
         "--amp",
         nargs="?",
@@ -71,6 +65,7 @@ def main(arguments: argparse.Namespace) -> None:
     from fvnet_mm.engine.session import train
     from fvnet_mm.report.run import report
 
+    state_pretraining(arguments)
     result = train(arguments)
     report(result, next_command=test_command(arguments, result.checkpoint))
 

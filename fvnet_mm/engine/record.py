@@ -128,6 +128,11 @@ class RecordHook(Hook):
         if origin == "train":
             fields |= fields_of_training(settings, runner.world_size) | trunk_settings(runner.model)
             fields |= dict(data=digest_of_data(data), pretraining=pretraining(cfg))
+            if isinstance(fields["frozen_stages"], str):
+                runner.logger.warning(
+                    f"the trunk trains nothing in {fields['frozen_stages']:.200}, and no frozen_stages of it says so: "
+                    "its runs share a table only with those that freeze parts of these names"
+                )
             earlier = self._earlier(runner)
         else:
             trained = self._training_of(self.tested)

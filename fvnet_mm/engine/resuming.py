@@ -84,6 +84,9 @@ def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_
     # In words, since a norm that is synchronised is the same on any number of devices.
     if (trunk.type, in_words(trunk.arguments)) != (earlier.type, in_words(earlier.arguments)):
         changes = {"backbone": (earlier.name, trunk.name)} | changes
+    codes = earlier.source_sha256, trunk.source_sha256
+    if None not in codes and len({*codes}) > 1:
+        changes["code of the backbone"] = tuple(f"{code[:8]}" for code in codes)
     if changes:
         first = "; ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in changes.items())
         raise UserError(

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import fvnet_mm
 from fvnet_mm.bench.model_complexity import count_model, customary_shape
@@ -22,9 +23,10 @@ from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.fingerprint import fingerprint
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import Folder
+from fvnet_mm.engine.trunk_source import source_digest
 from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
 from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
-from fvnet_mm.records.from_config import name_of
+from fvnet_mm.records.from_config import name_of, trunk_name
 
 LIBRARIES = (
     "torch",
@@ -43,22 +45,63 @@ LIBRARIES = (
 
 
 def describe_backbone(cfg: Config) -> Backbone:
-    """The trunk of a config: its description's name where it has one, and what makes it."""
-    trunk = cfg.to_dict()["model"].get("backbone") or {}
+    """The trunk of a config: its description's name where it still is that one, what makes it, and its code."""
+    settings = cfg.to_dict()
+    trunk = settings["model"].get("backbone") or {}
     rest = {key: value for key, value in trunk.items() if key not in ("type", "init_cfg")}
     return Backbone(
-        name=cfg.get("backbone_name") or name_of(trunk),
+        name=trunk_name(settings),
         type=name_of(trunk) or None,
         arguments=json.loads(json.dumps(rest, default=str)),
+        source_sha256=source_digest(trunk, cfg.get("default_scope")),
     )
 
 
-def trunk_settings(model: nn.Module) -> dict[str, bool | int]:
-    """The protocol's fields that the built trunk decides, since defaults differ from one to the other."""
-    trunk = getattr(_unwrapped(model), "backbone", None)
-    return dict(
-        norm_eval=bool(getattr(trunk, "norm_eval", False)), frozen_stages=int(getattr(trunk, "frozen_stages", -1))
-    )
+def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
+    """The protocol's fields that the built trunk decides, since defaults differ from one to the other.
+
+    Its attributes ``norm_eval`` and ``frozen_stages`` count, and what it does without them: batch norms that its
+    ``train()`` leaves in eval mode, and modules none of whose parameters takes a gradient. Those have no number of
+    stages: ``frozen_stages`` names them. Single parameters that are fixed are part of the network.
+    """
+    model = _unwrapped(model)
+    trunk = getattr(model, "backbone", None)
+    stages = getattr(trunk, "frozen_stages", None)
+    stages = -1 if stages is None else int(stages)
+    fields = dict(norm_eval=bool(getattr(trunk, "norm_eval", False)), frozen_stages=stages)
+    if not isinstance(trunk, nn.Module):
+        return fields
+    modes = {module: module.training for module in model.modules()}
+    model.train()  # as the loop will do; only a trunk's own method knows what it leaves in eval mode
+    kept = [module for module in trunk.modules() if _keeps_statistics(module)]
+    for module, mode in modes.items():
+        module.training = mode
+    if stages >= 0:  # the norms of frozen stages keep their statistics as a matter of course
+        kept = [norm for norm in kept if any(parameter.requires_grad for parameter in norm.parameters())]
+        return fields | dict(norm_eval=fields["norm_eval"] or bool(kept))
+    frozen = _frozen_modules(trunk)
+    return dict(norm_eval=fields["norm_eval"] or bool(kept), frozen_stages=", ".join(frozen) if frozen else stages)
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Whether it is a batch norm that does not learn its statistics, in the mode that it is in."""
+    # torchvision's and timm's frozen norms have no class in common, and no other mode.
+    frozen = type(module).__name__.startswith("FrozenBatchNorm")
+    return frozen or (isinstance(module, _BatchNorm) and not module.training)
+
+
+def _frozen_modules(module: nn.Module, name: str = "") -> list[str]:
+    """The outermost parts of a module that have parameters and train none of them; 'all' where it is the whole."""
+    trained = [parameter.requires_grad for parameter in module.parameters()]
+    if trained and not any(trained):
+        return [name or "all"]
+    if all(trained):
+        return []
+    return [
+        found
+        for child_name, child in module.named_children()
+        for found in _frozen_modules(child, f"{name}.{child_name}".lstrip("."))
+    ]
 
 
 def pretraining(cfg: Config) -> str:

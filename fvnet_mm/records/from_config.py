@@ -62,6 +62,30 @@ def framework_of(model: Settings) -> str:
     return _FRAMEWORKS.get(inner, _FRAMEWORKS.get(kind, kind))
 
 
+def is_described(cfg: Settings) -> bool:
+    """Whether the trunk of a config is the one that its backbone description is of, be it with other arguments.
+
+    A leaf that puts a class of its own into the model still inherits name and weights of its base's description.
+    """
+    described = cfg.get("backbone")
+    if not cfg.get("backbone_name") or not isinstance(described, Mapping):
+        return bool(cfg.get("backbone_name"))
+    return _network(described) == _network(cfg["model"].get("backbone") or {})
+
+
+def trunk_name(cfg: Settings) -> str:
+    """What the trunk of a config is called: by its description, or by its class, of timm's by the model."""
+    if is_described(cfg):
+        return str(cfg["backbone_name"])
+    kind, timm_model, _ = _network(cfg["model"].get("backbone") or {})
+    return timm_model.replace(".", "_").replace("/", "_") if isinstance(timm_model, str) else kind
+
+
+def _network(trunk: Settings) -> tuple[str, object, object]:
+    """The class of a trunk, of timm's models, which all have one class, the model's name, and its size."""
+    return name_of(trunk), trunk.get("model_name"), trunk.get("arch")
+
+
 def task_of(cfg: Settings) -> Task:
     """What the model of a config does, told by its library and, for detectors, by a mask head."""
     scope = str(cfg.get("default_scope"))

@@ -33,8 +33,9 @@ class Protocol(BaseModel):
             and counts of detectors; 'default' where there are none. And settings of the evaluation that change figures.
         precision: 'float32', 'bfloat16' or 'float16'.
         gradient_clip: Norm at which gradients are clipped, 0 for none; in words where they are clipped otherwise.
-        norm_eval: Whether the trunk's batch norms kept their statistics.
-        frozen_stages: Of the trunk; -1 for none.
+        norm_eval: Whether batch norms of the trunk, beyond its frozen stages, kept their statistics.
+        frozen_stages: Of the trunk; -1 for none. In words, which parts were frozen of a trunk that freezes some itself
+            and says of no stages that they are.
         averaged: The moving average of the weights that was evaluated, in words, or False.
         pretraining: Of the trunk's initial weights: 'scratch', 'plain', 'distilled', or 'unstated' where nobody says;
             'fine-tuned' where more of the model than its trunk was loaded.
@@ -60,7 +61,7 @@ class Protocol(BaseModel):
     precision: str | None = None
     gradient_clip: float | str | None = None
     norm_eval: bool | None = None
-    frozen_stages: int | None = None
+    frozen_stages: int | str | None = None
     averaged: bool | str | None = None
     pretraining: str | None = None
 

@@ -30,11 +30,20 @@ class Config(_Part):
 
 
 class Backbone(_Part):
-    """The trunk: name of its description, and its class with the arguments that make it."""
+    """The trunk: what it is called, and what makes it.
+
+    Attributes:
+        name: Of its description, or of its class where it has none.
+        type: Its class.
+        arguments: Of the class.
+        source_sha256: Of the class's source, where it is neither the suite's nor an installed library's: those are
+            told by commit and version. None for theirs, and in older records.
+    """
 
     name: str
     type: str | None = None
     arguments: dict[str, object] = {}
+    source_sha256: str | None = None
 
 
 class Weights(_Part):

@@ -10,7 +10,7 @@ from pathlib import Path
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Backbone, Config, Data, Environment, Evaluation, Protocol, Result, RunRecord
 from fvnet_mm.records.digests import sha256_of
-from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, name_of, task_of
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, name_of, task_of, trunk_name
 from fvnet_mm.report.metrics import in_percent
 from fvnet_mm.report.scalars import History, read_scalars
 
@@ -70,7 +70,7 @@ def import_work_dir(folder: Path, beside: Path | None = None) -> RunRecord:
             framework=framework_of(model),
             config=Config(name=name, file=_path_from(beside or folder, file), sha256=sha256_of(file)),
             backbone=Backbone(
-                name=str(settings.get("backbone_name") or name_of(trunk)),
+                name=trunk_name(settings),
                 type=name_of(trunk) or None,
                 arguments=json.loads(json.dumps({k: v for k, v in trunk.items() if k not in ("type", "init_cfg")})),
             ),

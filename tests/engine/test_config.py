@@ -1,13 +1,15 @@
 """From a command line to a config: which weights a run starts from."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from fvnet_mm.cli import tool_parser
+from fvnet_mm.cli import add_initial_weights, state_pretraining, tool_parser
 from fvnet_mm.engine.config import load_config
+from fvnet_mm.engine.run_facts import pretraining
 from fvnet_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -23,16 +25,34 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str, *words: str
     (tmp_path / "mine.py").write_text(CONFIG.format(rest=rest))
     monkeypatch.chdir(tmp_path)
     parser = tool_parser("")
-    parser.add_argument("--weights")
-    parser.add_argument("--scratch", action="store_true")
+    add_initial_weights(parser)
     monkeypatch.setattr(sys, "argv", ["train.py", "mine.py", *words])
-    return load_config(parser.parse_args())
+    arguments = parser.parse_args()
+    state_pretraining(arguments)
+    return load_config(arguments)
 
 
 def test_weights_take_the_place_of_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = load(tmp_path, monkeypatch, "backbone=dict(type='ResNet')", "--weights", "trunk.pth")
     assert cfg.model.backbone.init_cfg == dict(type="Pretrained", checkpoint="trunk.pth")
     assert (cfg.load_from, cfg.model.get("pretrained")) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["plain", "distilled"])
+def test_what_the_pretraining_was(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file then shares tables with weights of which a description says the same."""
+    words = ["--weights", "trunk.pth", "--pretraining", kind]
+    cfg = load(tmp_path, monkeypatch, "backbone=dict(type='ResNet')", *words)
+    assert cfg.model.backbone.init_cfg.distilled == (kind == "distilled")
+    assert pretraining(cfg) == kind
+
+
+@pytest.mark.parametrize("words", [[], ["--scratch"]])
+def test_the_pretraining_of_no_file(
+    words: list[str], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", CONFIGS / "retinanet_fvnet_t_coco.py", "--pretraining", "plain", *words) == 2
+    assert "no --weights FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--scratch", "--demo"])

@@ -177,7 +177,7 @@ def _columns(table: Table, rows: tuple[Row, ...]) -> list[Column]:
         note = Column("Note", "", "text", lambda row: _text(row.note))
         return [*metrics[:1], *costs, *metrics[1:], pretraining, source, note]
     protocol = Column("Protocol", "", "text", lambda row: _text(table.protocol.fingerprint))
-    provenance = Column("Provenance", "", "text", lambda row: _text(row.provenance))
+    provenance = Column("Provenance", "", "text", lambda row: Cell(row.provenance, row.note or "", row.provenance))
     return [*metrics[:1], seeds, *costs, *metrics[1:], pretraining, protocol, provenance]
 
 

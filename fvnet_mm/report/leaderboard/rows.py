@@ -21,6 +21,9 @@ T = TypeVar("T")
 CHANGES_TRUNK = "model.backbone."
 """How a word of ``--cfg-options`` begins that changes the trunk."""
 
+INITIAL = f"{CHANGES_TRUNK}init_cfg"
+"""How one begins that changes no more than what the trunk starts from, of which the protocol and the weights tell."""
+
 
 def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], list[str]]:
     """Runs by the id of their row, and the problems met.
@@ -53,6 +56,8 @@ def row_id(record: RunRecord) -> str:
         record.config.name,
         record.origin == "imported",
         *([[weights.part, weights.sha256] for weights in record.weights]),
+        # Of a trunk of the user's own, two versions of the code. Not of others, whose rows keep their names.
+        *([record.backbone.source_sha256] if record.backbone.source_sha256 else []),
         # Nothing says that checkpoints from elsewhere are seeds of one training.
         *([record.checkpoint_sha256] if record.origin == "test" and record.seed is None else []),
     ]
@@ -67,7 +72,8 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
     first = records[0]
     complexity = _known(record.complexity for record in records)
     speed = _known(record.speed for record in records)
-    memory = [record.times.peak_memory for record in records if record.times.peak_memory is not None]
+    trainings = [record for record in records if record.origin != "test"]  # whose memory is another
+    memory = [record.times.peak_memory for record in trainings if record.times.peak_memory is not None]
     parameters = macs = (None, None)
     if complexity is not None:
         parameters = _millions(complexity.parameters.get("backbone"), complexity.total_parameters, 1e6)
@@ -95,7 +101,8 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
 def _label(record: RunRecord) -> str:
     """The trunk's name, with what the command line changed in it."""
     name = TRUNKS.get(record.backbone.name, record.backbone.name)
-    changed = [word.removeprefix(CHANGES_TRUNK) for word in record.command if word.startswith(CHANGES_TRUNK)]
+    words = [word for word in record.command if word.startswith(CHANGES_TRUNK) and not word.startswith(INITIAL)]
+    changed = [word.removeprefix(CHANGES_TRUNK) for word in words]
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
@@ -137,6 +144,9 @@ def _distinction(row: Row, rows: Sequence[Row], records: dict[str, RunRecord]) -
     parameters = trunk_parameters(mine)
     if parameters is not None and all(trunk_parameters(other) != parameters for other in others):
         return f"{parameters / 1e6:.2f} M"
+    code = mine.backbone.source_sha256
+    if code is not None and all(other.backbone.source_sha256 != code for other in others):
+        return f"code {code[:8]}"
     return _digest(row)
 
 

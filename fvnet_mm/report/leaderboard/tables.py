@@ -88,7 +88,7 @@ def _table(
     data = data_name(first.data)
     main_metric = MAIN_METRICS[first.task]
     rows = tell_apart([make_row(name, runs) for name, runs in groups.items()], records)
-    rows, left_out = with_speeds(rows, records, benchmarks)
+    rows, left_out = with_speeds(_with_images_of_norms(rows, groups), records, benchmarks)
     others = published_rows(results, framework, data, first.protocol, main_metric)
     return Table(
         title=_title(framework, data, first.protocol),
@@ -102,6 +102,30 @@ def _table(
         rows=tuple(sorted(rows, key=lambda row: _order(row, main_metric))),
         published=others,
     )
+
+
+def _with_images_of_norms(rows: Sequence[Row], groups: dict[str, list[FoundRun]]) -> tuple[Row, ...]:
+    """Rows that say over how many images their batch norms took statistics, where the table's runs differ in it.
+
+    The protocol does not tell 16 images in one forward pass from 16 passes of one, and batch norm does. It is as given
+    where the trunk's norms keep their statistics.
+    """
+    environments = {name: [run.record.environment for run in runs] for name, runs in groups.items()}
+    images = {
+        name: sorted({each.images_per_device for each in of_row if each.images_per_device is not None})
+        for name, of_row in environments.items()
+    }
+    kept = all(run.record.protocol.norm_eval for runs in groups.values() for run in runs)
+    if kept or len({count for counts in images.values() for count in counts}) < 2:
+        return tuple(rows)
+    return tuple(_with_note(row, images[row.id]) for row in rows)
+
+
+def _with_note(row: Row, images: Sequence[int]) -> Row:
+    if not images:
+        return row
+    counted = f"{' or '.join(map(str, images))} image{'s' * (images[-1] > 1)} at once in batch norm"
+    return row.model_copy(update={"note": "; ".join(filter(None, (row.note, counted)))})
 
 
 def _images(records: Iterable[RunRecord]) -> tuple[int | None, int | None]:

@@ -54,10 +54,17 @@ def _trunk(backbone: Backbone) -> tuple[str | None, dict[str, object]]:
 
 
 def _other_version(model: Model, run: RunRecord) -> str | None:
-    """What says that a model of a run's name was built otherwise: the parameters of its trunk; None if they agree.
+    """What says that a model of a run's name was built otherwise: the code of its trunk, where both know a digest of
+    it, or the parameters; None if they agree.
 
     An older benchmark says only how many a trunk has after it was fused, and it has no fewer before that.
     """
+    codes = model.backbone.source_sha256, run.backbone.source_sha256
+    if None not in codes and codes[0] != codes[1]:
+        return (
+            f"its {model.name} is of other code than the runs' (SHA-256 {codes[0][:8]}, not {codes[1][:8]}), so its "
+            "speeds are left out; measure it again."
+        )
     known = model.trained is not None
     timed, counted = model.trained if known else model.parameters.get("backbone"), trunk_parameters(run)
     if None in (timed, counted) or _agree(timed, counted, known):

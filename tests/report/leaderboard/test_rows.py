@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvnet_mm.records import Backbone, ClassResult, Result, Weights
+from fvnet_mm.records import Backbone, ClassResult, Result, Times, Weights
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
@@ -94,6 +94,27 @@ def test_what_the_command_line_changed_in_a_trunk_is_named(write_run, tmp_path):
     assert row.label == "FVNet-T (norm_eval=True)"
 
 
+def test_what_a_trunk_starts_from_is_no_change_of_it(write_run, tmp_path):
+    words = ("--weights", "a.pth", "--cfg-options", "model.backbone.init_cfg.distilled=False")
+    write_run("run", command=("python", "tools/train.py", "a.py", *words))
+    row, _ = only_row(tmp_path)
+    assert row.label == "FVNet-T"
+
+
+def test_other_code_of_a_trunk_is_another_row(write_run, tmp_path):
+    for seed, code in enumerate(("a" * 64, "b" * 64)):
+        backbone = Backbone(name="mine", type="MyNet", source_sha256=code)
+        write_run(f"run{seed}", seed=seed, backbone=backbone)
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert sorted(row.label for row in table.rows) == ["mine (code aaaaaaaa)", "mine (code bbbbbbbb)"]
+
+
+def test_training_memory_is_not_that_of_a_test(write_run, tmp_path):
+    write_run("run", times=Times(peak_memory=3_000_000_000), origin="test", seed=None)
+    row, _ = only_row(tmp_path)
+    assert row.peak_memory_gb is None
+
+
 def test_one_run_has_no_deviation(write_run, tmp_path):
     write_run("run", AP=31.0)
     row, _ = only_row(tmp_path)
@@ -109,6 +130,7 @@ def test_one_run_has_no_deviation(write_run, tmp_path):
         dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=0.1))),
         dict(origin="imported"),
         dict(weights=(Weights(part="backbone", source="other.pth", sha256="1" * 64),)),
+        dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t"), source_sha256="1" * 64)),
     ],
 )
 def test_what_sets_rows_apart(write_run, tmp_path, changes):

@@ -111,6 +111,26 @@ def test_another_trunk_of_that_name_and_training_steps_do_not_count(
     assert set(speeds(build_leaderboard([work_dirs], published=False)).values()) == {(None, None)}
 
 
+@pytest.mark.parametrize(("timed", "counts"), [("a" * 64, True), (None, True), ("b" * 64, False)])
+def test_a_trunk_of_other_code_is_another_version(
+    work_dirs: Path, benchmark: Make, timed: str | None, counts: bool
+) -> None:
+    def coded(backbone: Backbone, code: str | None) -> dict[str, Backbone]:
+        return dict(backbone=backbone.model_copy(update=dict(source_sha256=code)))
+
+    for file in work_dirs.glob("retinanet_fvnet_t_*/run.json"):
+        run = read_record(file)
+        write_record(run.model_copy(update=coded(run.backbone, "a" * 64)), file)
+    record = as_runs(benchmark({"fvnet_t": 20.0}))
+    (model,) = record.models
+    models = (model.model_copy(update=coded(model.backbone, timed)),)
+    write_benchmark(record.model_copy(update=dict(models=models)), work_dirs / "a" / "benchmark.json")
+    leaderboard = build_leaderboard([work_dirs], published=False)
+    assert (speeds(leaderboard)["fvnet_t"] != (None, None)) == counts
+    problems = [problem for problem in leaderboard.problems if "SHA-256 bbbbbbbb, not aaaaaaaa" in problem]
+    assert bool(problems) != counts
+
+
 def describe_as(work_dirs: Path, kind: str, arguments: dict[str, object]) -> None:
     """Leaves of the committed runs RetinaNet's, those of FVNet-T with a trunk of this class and these arguments."""
     for folder in work_dirs.glob("semantic_fpn_*"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fvnet_mm.data.classes import COCO_CLASSES
-from fvnet_mm.records import Backbone, Data, Protocol, Split
+from fvnet_mm.records import Backbone, Data, Environment, Protocol, Split
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.names import TRUNKS
 from fvnet_mm.report.leaderboard.ranking import best_and_second, ranks
@@ -72,6 +72,27 @@ def test_numbers_of_images(write_run, tmp_path):
     write_run("b", seed=1, backbone=Backbone(name="fvnet_s"), data=None)
     unknown = [table for table in build_leaderboard([tmp_path]).tables if table.data == "unknown data"]
     assert [table.images for table in unknown] == [(None, None)]
+
+
+def test_rows_say_the_images_of_their_batch_norms_where_these_differ(write_run, tmp_path):
+    def notes(norm_eval):
+        for name, seed, images in (("fvnet_t", 0, 16), ("fvnet_s", 0, 1), ("fvnet_s", 1, 2), ("fvnet_m", 0, None)):
+            environment = Environment(images_per_device=images)
+            changes = dict(backbone=Backbone(name=name), environment=environment, protocol=dict(norm_eval=norm_eval))
+            write_run(f"{name}{seed}", seed=seed, **changes)
+        (table,) = build_leaderboard([tmp_path]).tables
+        return {row.backbone: row.note for row in table.rows}
+
+    said = {"fvnet_t": "16 images at once in batch norm", "fvnet_s": "1 or 2 images at once in batch norm"}
+    assert notes(norm_eval=False) == said | {"fvnet_m": None}
+    assert set(notes(norm_eval=True).values()) == {None}
+
+
+def test_rows_of_equal_batches_need_no_word(write_run, tmp_path):
+    for name in ("fvnet_t", "fvnet_s"):
+        write_run(name, backbone=Backbone(name=name), environment=Environment(images_per_device=16))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert {row.note for row in table.rows} == {None}
 
 
 def test_same_label_is_told_apart(write_run, tmp_path):

@@ -1,0 +1,68 @@
+"""A digest of the code of a trunk of the user's own, of which neither a version nor the suite's commit tells."""
+
+import hashlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.registry import MODELS
+
+import fvnet_mm
+from fvnet_mm.records.digests import sha256_of
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_NOT_OWN = (Path(fvnet_mm.__file__).resolve().parent, Path(sysconfig.get_path("stdlib")).resolve())
+
+
+def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
+    """The SHA-256 of what the class of a trunk is written in, the same wherever the files lie.
+
+    That is the file of its module, and those of the user's other modules from which it takes classes, functions or
+    whole modules, as a network of several files does.
+
+    Args:
+        trunk: Its config.
+        scope: Default scope of the config, in which the class is looked for.
+
+    Returns:
+        None for a trunk of the suite or of an installed library, and where there is no such class or file.
+    """
+    kind = _class_of(trunk, scope)
+    files = _own_files(kind.__module__) if kind is not None else set()
+    if not files:
+        return None
+    return hashlib.sha256("".join(sorted(map(sha256_of, files))).encode()).hexdigest()
+
+
+def _class_of(trunk: Mapping[str, object], scope: str | None) -> object | None:
+    kind = trunk.get("type")
+    if not isinstance(kind, str):
+        return kind
+    if kind in MODELS.module_dict:  # the suite's own; spares reading the libraries
+        return MODELS.module_dict[kind]
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        return registry.get(kind)
+
+
+def _own_files(name: str) -> set[Path]:
+    """The user's files in which a module, and the modules that it takes code from, are written."""
+    found: set[Path] = set()
+    waiting = [name]
+    while waiting:
+        module = sys.modules.get(waiting.pop())
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        if file in found or not file.is_file() or _is_installed(file):
+            continue
+        found.add(file)
+        for value in list(vars(module).values()):
+            if inspect.ismodule(value):
+                waiting.append(value.__name__)
+            elif inspect.isclass(value) or inspect.isfunction(value):
+                waiting.append(value.__module__)
+    return found
+
+
+def _is_installed(file: Path) -> bool:
+    return not _INSTALLED.isdisjoint(file.parts) or any(file.is_relative_to(folder) for folder in _NOT_OWN)

@@ -1,0 +1,204 @@
+"""What a record says of a trunk that its user plugged in: its name, its code, and what of it is not trained."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from fvnet_mm import list as listing
+from fvnet_mm.backbones import FVNet
+from fvnet_mm.engine.run_facts import describe_backbone, trunk_settings
+from fvnet_mm.records.reading import read_record, write_record
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+MINE = """
+from mmengine.registry import MODELS
+from torch import nn
+
+import my_blocks
+
+
+@MODELS.register_module(force=True)
+class MyNet(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.stem = my_blocks.block(3, width)
+        self.stages = nn.ModuleList([my_blocks.block(width, width) for _ in range(3)])
+
+    def forward(self, x):
+        outputs = []
+        x = self.stem(x)[:, :, ::2, ::2]
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return tuple(outputs)
+"""
+BLOCKS = """
+from torch import nn
+
+
+def block(inputs, outputs):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU())
+"""
+LEAF = """
+_base_ = ["{base}"]
+model = dict(backbone=dict(_delete_=True, type="MyNet"), neck=dict(in_channels=[8, 8, 8]))
+"""
+
+Leaf = Callable[[str], Path]
+
+
+@pytest.fixture
+def leaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Leaf:
+    """Writes a config of RetinaNet with a trunk of the user's own in place of its base's."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "my_net.py").write_text(MINE)
+    (code / "my_blocks.py").write_text(BLOCKS)
+    monkeypatch.syspath_prepend(code)
+    for name in ("my_net", "my_blocks"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    __import__("my_net")
+
+    def write(base: str) -> Path:
+        path = tmp_path / "retinanet_mine.py"
+        path.write_text(LEAF.format(base=CONFIGS / f"{base}.py"))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("base", ["retinanet_fvnet_t_coco", "retinanet_mobilenet_v2_coco"])
+def test_another_trunk_has_not_its_bases_name_and_weights(base: str, leaf: Leaf) -> None:
+    cfg = Config.fromfile(leaf(base))
+    assert (cfg.backbone_name, describe_backbone(cfg).name) == (base.removeprefix("retinanet_")[:-5], "MyNet")
+    assert listing._initial_weights(cfg) == "none"
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="mine.pth")
+    assert listing._initial_weights(cfg) == "origin unknown"
+
+
+def test_another_model_of_timm_has_its_own_name(tmp_path: Path) -> None:
+    description = Config.fromfile(CONFIGS / "_base_/backbones/repvit_m1_1.py")
+    cfg = Config(dict(description.to_dict(), model=dict(backbone=description.backbone.to_dict())))
+    assert describe_backbone(cfg).name == "repvit_m1_1"
+    cfg.model.backbone.model_name = "repvit_m0_9.dist_450e_in1k"
+    assert describe_backbone(cfg).name == "repvit_m0_9_dist_450e_in1k"
+
+
+def test_other_arguments_keep_the_name() -> None:
+    cfg = Config.fromfile(CONFIGS / "retinanet_mobilenet_v2_coco.py")
+    cfg.merge_from_dict({"model.backbone.norm_eval": True})
+    assert describe_backbone(cfg).name == "mobilenet_v2"
+    assert listing._initial_weights(cfg) == "plain, 300 epochs"
+
+
+def test_a_digest_of_the_users_code_alone(leaf: Leaf, tmp_path: Path) -> None:
+    cfg = Config.fromfile(leaf("retinanet_fvnet_t_coco"))
+    before = describe_backbone(cfg).source_sha256
+    assert before is not None
+    assert describe_backbone(cfg).source_sha256 == before
+    for name in ("my_net.py", "my_blocks.py"):  # which the former takes its blocks from
+        file = tmp_path / "code" / name
+        code = file.read_text()
+        file.write_text(code.replace("ReLU", "Tanh") + "\n")
+        assert describe_backbone(cfg).source_sha256 not in (None, before), name
+        file.write_text(code)
+    assert describe_backbone(cfg).source_sha256 == before
+    for kind in ("FVNet", "mmdet.ResNet", "ResNet"):
+        cfg.model.backbone = dict(type=kind)
+        assert describe_backbone(cfg).source_sha256 is None
+
+
+def test_no_resuming_with_other_code(
+    run: Callable[..., int],
+    leaf: Leaf,
+    tiny_coco: Path,
+    small_run: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [leaf("retinanet_fvnet_t_coco"), "--data", tiny_coco, "--work-dir", tmp_path / "run"]
+    assert run("train", *words, *small_run) == 0
+    record = read_record(tmp_path / "run" / "run.json")
+    assert (record.backbone.name, len(record.backbone.source_sha256)) == ("MyNet", 64)
+    assert run("train", *words, "--resume", *small_run) == 0
+    blocks = tmp_path / "code" / "my_blocks.py"
+    blocks.write_text(blocks.read_text().replace("ReLU", "Tanh"))
+    capsys.readouterr()
+    assert run("train", *words, "--resume", *small_run) == 2
+    assert f"code of the backbone {record.backbone.source_sha256[:8]} then" in capsys.readouterr().err
+    # Of an older record nobody knows.
+    older = record.model_copy(update=dict(backbone=record.backbone.model_copy(update=dict(source_sha256=None))))
+    write_record(older, tmp_path / "run" / "run.json")
+    assert run("train", *words, "--resume", *small_run) == 0
+
+
+class Model(nn.Module):
+    """A model that has a trunk and no more."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.backbone = trunk
+
+
+class Frozen(nn.Module):
+    """A trunk of three stages that holds norms in ``train()``, and of which parts may be frozen."""
+
+    def __init__(self, norms_in_eval: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.stages = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)) for _ in range(3)))
+        self.norms_in_eval = norms_in_eval
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        for module in self.modules():
+            if self.norms_in_eval and isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def test_norms_that_a_trunk_holds_by_itself() -> None:
+    trunk = Frozen(norms_in_eval=True)
+    modes = [module.training for module in trunk.modules()]
+    assert trunk_settings(Model(trunk)) == dict(norm_eval=True, frozen_stages=-1)
+    assert [module.training for module in trunk.modules()] == modes
+    assert trunk_settings(Model(Frozen())) == dict(norm_eval=False, frozen_stages=-1)
+
+
+def test_parts_that_a_trunk_freezes_by_itself() -> None:
+    trunk = Frozen()
+    trunk.stem.requires_grad_(False)
+    trunk.stages[0].requires_grad_(False)
+    assert trunk_settings(Model(trunk)) == dict(norm_eval=False, frozen_stages="stem, stages.0")
+    assert trunk_settings(Model(trunk.requires_grad_(False)))["frozen_stages"] == "all"
+    trunk = Frozen()
+    trunk.stem.bias.requires_grad_(False)  # a fixed parameter, no frozen part
+    assert trunk_settings(Model(trunk))["frozen_stages"] == -1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (dict(), (False, -1)),
+        (dict(frozen_stages=1), (False, 1)),  # whose norms are held, too
+        (dict(frozen_stages=1, norm_eval=True), (True, 1)),
+        (dict(unit="FixedTauFTFU"), (False, -1)),
+    ],
+)
+def test_trunks_that_say_what_they_freeze(arguments: dict[str, object], expected: tuple[bool, int]) -> None:
+    settings = trunk_settings(Model(FVNet("t", **arguments)))
+    assert (settings["norm_eval"], settings["frozen_stages"]) == expected
+
+
+@pytest.mark.parametrize("norm_eval", [True, False])
+def test_a_trunk_of_mmdet(norm_eval: bool) -> None:
+    import mmdet.models  # noqa: F401
+
+    trunk = MODELS.build(dict(type="mmdet.ResNet", depth=18, frozen_stages=1, norm_eval=norm_eval))
+    assert trunk_settings(Model(trunk)) == dict(norm_eval=norm_eval, frozen_stages=1)

@@ -36,6 +36,8 @@ return features at the strides of the first table, whose stages `out_indices` co
 `--backbone timm:NAME` does the same with any model of timm that has features at the strides that a config reads and
 takes images of any size; the weights are then those that timm names first. Other models are refused with the reason.
 
+A backbone that you wrote is plugged in with `--backbone PATH.py`: see [own_backbone.md](own_backbone.md).
+
 ## Networks
 
 The trunk alone, with all four outputs and without a classifier, as it is trained: RepViT, FastViT and MobileOne have

@@ -38,7 +38,7 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
         "--backbone",
         metavar="NAME",
         help="put the backbone described in configs/_base_/backbones/NAME.py in place of the config's own, "
-        "or with timm:NAME any model of timm",
+        "with PATH.py one that you describe (docs/own_backbone.md), with timm:NAME any model of timm",
     )
     parser.add_argument(
         "--skip-bad-images",

@@ -18,7 +18,8 @@ from torch import nn
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.engine.config_file import replace_sync_batch_norm
-from fvnet_mm.engine.runner import backbone_channels, build_model
+from fvnet_mm.engine.fit import backbone_shapes
+from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.trunk import plug_backbone
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -72,7 +73,8 @@ def test_leaf(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     cfg.model.backbone.pop("init_cfg", None)
     replace_sync_batch_norm(cfg.model, "BN")
     model = build_model(cfg.model)
-    assert backbone_channels(model.backbone) == list(model.backbone.channels) == [cfg.channels[i] for i in cfg.levels]
+    channels = [shape[1] for shape in backbone_shapes(model.backbone)]
+    assert channels == list(model.backbone.channels) == [cfg.channels[i] for i in cfg.levels]
     assert tuple(model.backbone.strides) == tuple(4 * 2**level for level in cfg.levels)
     check_strides(model)
 
@@ -105,7 +107,7 @@ def test_described_trunk_fits_every_framework(path: Path) -> None:
     trunk = Config.fromfile(path)
     assert trunk.backbone_name == path.stem
     trunk.backbone.pop("init_cfg", None)
-    assert backbone_channels(MODELS.build(trunk.backbone)) == list(trunk.channels)
+    assert [shape[1] for shape in backbone_shapes(MODELS.build(trunk.backbone))] == list(trunk.channels)
     for framework, data in FRAMEWORKS.items():
         cfg = Config.fromfile(CONFIGS / f"{framework}_fvnet_s_{data}.py")
         cfg.config_name = f"{framework}_fvnet_s_{data}"

@@ -2,13 +2,17 @@
 
 import argparse
 import difflib
+import shlex
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import mmengine.config.config as config_module
 from mmengine.config import Config, ConfigDict, DictAction
 
+from fvnet_mm.engine.building import in_words
 from fvnet_mm.errors import UserError
 
 
@@ -42,9 +46,10 @@ def read_config(path: Path, what: str) -> Config:
         raise UserError(f"{what} file {path} does not exist; `python -m fvnet_mm.list` shows those of the suite.")
     try:
         with _bases_found_at_once():
-            cfg = Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:  # a config is a program of its user's
         raise UserError(f"{what} file {path} cannot be read: {type(error).__name__}: {error}") from error
+    import_custom_modules(cfg, f"{what} file {path}", path.parent)
     formatted = FormattedConfig.__new__(FormattedConfig)
     formatted.__setstate__(cfg.__getstate__())
     return formatted
@@ -71,6 +76,51 @@ def _bases_found_at_once() -> Iterator[None]:
         config_module._get_external_cfg_path = by_metafile
 
 
+def import_custom_modules(cfg: Config, where: str, folder: Path) -> None:
+    """Imports the modules that a config's ``custom_imports`` names, which register what their user wrote.
+
+    They are looked for on Python's path alone, not beside the config: what a run leaves must be readable from anywhere,
+    with the same setting for the suite's tools and the libraries' own.
+
+    Args:
+        cfg: Its ``custom_imports`` are ``dict(imports=[...], allow_failed_imports=False)``, or are missing.
+        where: What has set them, for the sentence.
+        folder: Where else a module may lie; if it does, the sentence says what to do.
+
+    Raises:
+        UserError: They are something else, or a module is not found or fails.
+    """
+    wanted = cfg.get("custom_imports") or {}
+    names = wanted.get("imports", []) if isinstance(wanted, dict) else None
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where}: custom_imports must be dict(imports=['MODULE', ...]) and is {wanted}.")
+    for name in names:
+        try:
+            import_module(name)
+        except Exception as error:  # a module is a program of its user's
+            if isinstance(error, ImportError) and wanted.get("allow_failed_imports", False):
+                warnings.warn(f"{where}: {name} of custom_imports failed to import and is left out", stacklevel=2)
+                continue
+            if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+                raise UserError(
+                    f"{where}: custom_imports names {name!r}, which Python does not find; put its folder on Python's "
+                    f"path (PYTHONPATH={_folder_of(error.name, folder)} before the command), or install it with pip."
+                ) from error
+            raise UserError(
+                f"{where}: {name!r} of custom_imports cannot be imported: {type(error).__name__}: {in_words(error)}"
+            ) from error
+
+
+def _folder_of(module: str, beside: Path) -> str:
+    """The folder of a module if it lies beside a config or in the current directory, else a placeholder."""
+    inner = Path(*module.split("."))
+    for folder in (beside.absolute(), Path.cwd()):
+        if (folder / inner).with_suffix(".py").is_file() or (folder / inner).is_dir():
+            return shlex.quote(str(folder))
+    return "FOLDER"
+
+
 _OPTIONAL_KEYS = ("work_dir", "activation_checkpointing", "find_unused_parameters", "model_wrapper_cfg", "sync_bn")
 
 
@@ -78,7 +128,8 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
     """Applies ``KEY=VALUE`` words, read as mmdet reads them (mmengine's ``DictAction``).
 
     Raises:
-        UserError: A word has no ``=``, or a key leads to where nothing can be set.
+        UserError: A word has no ``=``, a key leads to where nothing can be set, or ``custom_imports`` name what cannot
+            be imported.
     """
     for option in options:
         if "=" not in option:
@@ -98,6 +149,8 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise UserError(f"--cfg-options {key}={value} cannot be applied: {error}") from error
+    if any(key.split(".")[0] == "custom_imports" for key in values):
+        import_custom_modules(cfg, "--cfg-options custom_imports", Path.cwd())
 
 
 def innermost_dataset(dataset: ConfigDict) -> ConfigDict:

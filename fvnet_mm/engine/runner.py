@@ -4,27 +4,24 @@ import difflib
 import itertools
 import logging
 import re
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import master_only
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
-from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
+from fvnet_mm.engine.building import building
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.engine.download import locate, sha256_of
 from fvnet_mm.engine.epochs import ResumableEpochLoop
-from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
+from fvnet_mm.engine.fit import check_fit
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import Weights
@@ -59,7 +56,9 @@ class SuiteRunner(Runner):
         self.logger.info(text, extra={"announced": True})
 
     def build_model(self, model: nn.Module | dict[str, object]) -> nn.Module:
-        return model if isinstance(model, nn.Module) else accelerate_model(build_model(ConfigDict(model)), self.cfg)
+        if isinstance(model, nn.Module):
+            return model
+        return accelerate_model(build_model(ConfigDict(model), self.cfg.get("levels", ())), self.cfg)
 
     def build_train_loop(self, loop: object) -> BaseLoop:
         with building("training loop and its data"):
@@ -205,12 +204,16 @@ def _for_the_console(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_FOR_THE_FILE_ALONE)
 
 
-def build_model(config: ConfigDict) -> nn.Module:
+def build_model(config: ConfigDict, levels: Sequence[int] = ()) -> nn.Module:
     """Builds a model and makes certain that its neck fits its backbone.
+
+    Args:
+        config: The model's config, or that of a part.
+        levels: Stages that a config of the suite reads, see :func:`~fvnet_mm.engine.fit.check_fit`.
 
     Raises:
         UserError: A type is not registered, an argument is refused by the part that it was meant for, or the
-            channels that the backbone gives are not those that the neck expects.
+            backbone's feature maps are not those that the neck or the heads expect.
     """
     with building("model"):
         try:
@@ -219,44 +222,23 @@ def build_model(config: ConfigDict) -> nn.Module:
             missing = re.search(r"([^\s'\"`]+) is not in the \S+ registry", str(error))
             if missing is None:
                 raise
-            missing = missing[1]
-            close = difflib.get_close_matches(missing, _registered_names(), n=3, cutoff=0.5)
-            hint = f"the closest names are {', '.join(close)}" if close else "is its module in custom_imports?"
-            raise UserError(f"the config names a model part {missing!r} that is not registered; {hint}.") from error
-        check_channels(model)
+            hint = _where_registered(missing[1])
+            raise UserError(f"the config names a model part {missing[1]!r} that is not registered{hint}") from error
+        check_fit(model, (config.get("backbone") or {}).get("out_indices"), levels)
     return model
 
 
-_BROKEN = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError),
-    *(KeyError, MemoryError, RuntimeError, TypeError, ValueError),
-)
-"""What a wrong value breaks when a part of the config is built."""
-
-
-@contextmanager
-def building(what: str) -> Iterator[None]:
-    """Turns what a part of the config breaks when it is built into a sentence; the log file keeps the traceback.
-
-    Raises:
-        UserError: With the part's own message, or the line that it stumbled over if it gives none.
-    """
-    try:
-        yield
-    except _BROKEN as error:
-        print_log(traceback.format_exc(), "current")
-        if is_out_of_memory(error):
-            raise UserError(
-                f"memory does not suffice to build the {what} of the config ({allocation_in_words(error)}): make it "
-                "smaller, free some, or choose another device (CUDA_VISIBLE_DEVICES)."
-            ) from error
-        message = str(error.args[0]) if error.args else ""
-        if not message or message.endswith(": "):  # a bare assertion, with the registry's prefix or without
-            frame = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
-            message += f"{frame.line} ({Path(frame.filename).name}, line {frame.lineno})"
-        elif type(error) is KeyError and message.isidentifier():
-            message = f"{message!r} is missing"
-        raise UserError(f"the {what} of the config cannot be built: {message}") from error
+def _where_registered(name: str) -> str:
+    """What to do about a name that was not found: the end of a sentence."""
+    scope = next((scope for scope, child in MODELS.children.items() if name in child.module_dict), None)
+    if scope is not None:
+        return (
+            f" here but in {scope} alone: write '{scope}.{name}', or, if the class is yours, register it with "
+            "mmengine.registry.MODELS, where mmdet, mmseg and mmpretrain all look."
+        )
+    close = difflib.get_close_matches(name, _registered_names(), n=3, cutoff=0.5)
+    hint = f"; the closest names are {', '.join(close)}" if close else ""
+    return f"{hint}; a class of your own is registered where custom_imports names its module (docs/own_backbone.md)."
 
 
 def _registered_names() -> list[str]:
@@ -264,69 +246,3 @@ def _registered_names() -> list[str]:
     for scope, child in MODELS.children.items():
         names |= {*child.module_dict, *(f"{scope}.{name}" for name in child.module_dict)}
     return sorted(names)
-
-
-@torch.no_grad()
-def backbone_channels(backbone: nn.Module) -> list[int]:
-    """Channels of a backbone's outputs, seen by running it on one blank image of 128 x 128 pixels.
-
-    The list is empty where outputs are no feature maps (some of mmseg's transformers give pairs of them and a token).
-    """
-    training = {name: module.training for name, module in backbone.named_modules()}
-    backbone.eval()
-    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
-    outputs = backbone(torch.zeros(1, 3, 128, 128, device=device))
-    for name, module in backbone.named_modules():
-        module.training = training[name]
-    features = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return [feature.shape[1] for feature in features] if all(map(torch.is_tensor, features)) else []
-
-
-def check_channels(model: nn.Module) -> None:
-    """Raises a UserError unless the neck, or the heads where no neck reads them, take what the backbone gives."""
-    backbone = getattr(model, "backbone", None)
-    if backbone is None:
-        return
-    readers = _readers(model)
-    if not readers:
-        return
-    given = backbone_channels(backbone)
-    if not given:
-        return
-    if getattr(backbone, "output_img", False):  # DetectoRS hands on the image, too
-        given = given[1:]
-    for name, (part, wanted, index) in readers.items():
-        if max(index or [0]) >= len(given) or (index is None and len(wanted) > len(given)):
-            raise UserError(
-                f"the backbone {type(backbone).__name__} gives {len(given)} outputs ({given} channels) but the {name} "
-                f"{type(part).__name__} reads {len(wanted)} (up to number {max(index or [len(wanted) - 1])}, from 0); "
-                "choose a backbone with strides 4, 8, 16 and 32, or fewer levels."
-            )
-        several = isinstance(part.in_channels, list | tuple)
-        offered = given if index is None else [given[i] for i in index]
-        if wanted not in (offered, offered[::-1]):  # YOLOv3's neck reads the coarsest first
-            raise UserError(
-                f"the backbone {type(backbone).__name__} gives {offered} channels but the {name} {type(part).__name__} "
-                f"expects {wanted}; write {name}=dict(in_channels={offered if several else offered[0]}) in the config."
-            )
-
-
-def _readers(model: nn.Module) -> dict[str, tuple[nn.Module, list[int], list[int] | None]]:
-    """What reads a backbone's outputs: the part, the channels it expects, and which outputs (None for all)."""
-    neck = getattr(model, "neck", None)
-    if neck is not None and isinstance(getattr(neck, "in_channels", None), list | tuple):
-        return {"neck": (neck, list(neck.in_channels), None)}
-    readers = {}
-    for name in ("decode_head", "auxiliary_head"):
-        head = getattr(model, name, None)
-        if neck is None and head is not None and hasattr(head, "in_index"):
-            index, wanted = (
-                list(value) if isinstance(value, list | tuple) else [value]
-                for value in (head.in_index, head.in_channels)
-            )
-            if len(index) == len(wanted):  # else mmseg's "resize_concat", which knows the sum alone
-                readers[name] = (head, wanted, index)
-    head = getattr(model, "head", None)
-    if isinstance(neck, GlobalAveragePooling) and isinstance(getattr(head, "in_channels", None), int):
-        readers["head"] = (head, [head.in_channels], [-1])
-    return readers

@@ -27,7 +27,7 @@ def plug_backbone(cfg: Config, name: str) -> None:
 
     Args:
         cfg: A config of the suite: ``levels`` says which of the four stages are read.
-        name: A description in ``configs/_base_/backbones`` (see :func:`describe`), or ``timm:NAME``.
+        name: A description in ``configs/_base_/backbones`` or of another path (see :func:`describe`), or ``timm:NAME``.
 
     Raises:
         UserError: There is no such backbone, or the config has no place for it.
@@ -44,6 +44,15 @@ def plug_backbone(cfg: Config, name: str) -> None:
         cfg.config_name = f"{cfg.config_name}_{description.backbone_name}"
     for key in ("backbone_name", "backbone", "channels", "weights"):
         cfg[key] = description[key]
+    if "custom_imports" in description:  # for those who read the config that a run writes
+        own = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)
+        imports = dict.fromkeys([*_names(own), *_names(description.custom_imports)])
+        cfg.custom_imports = dict(own, imports=list(imports))
+
+
+def _names(custom_imports: dict[str, object]) -> list[str]:
+    names = custom_imports.get("imports", [])
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _check_stages(cfg: Config, name: str, channels: Sequence[int | None]) -> None:
@@ -60,26 +69,34 @@ def _check_stages(cfg: Config, name: str, channels: Sequence[int | None]) -> Non
 
 
 def _strides(stages: Iterable[int]) -> str:
+    *first, last = (str(_all_strides()[stage]) for stage in sorted(stages))
+    return f"strides {', '.join(first)} and {last}" if first else f"stride {last}"
+
+
+def _all_strides() -> tuple[int, ...]:
     from fvnet_mm.backbones.arch import STRIDES  # late: the package brings the libraries
 
-    *first, last = (str(STRIDES[stage]) for stage in sorted(stages))
-    return f"strides {', '.join(first)} and {last}" if first else f"stride {last}"
+    return STRIDES
 
 
 def describe(name: str, beside: Path = CONFIGS) -> ConfigDict:
     """Reads what is known of a trunk: ``backbone_name``, ``backbone`` (its config), ``channels``, ``weights``.
 
-    ``channels`` are those at strides 4, 8, 16 and 32, None where a model has no features of that stride.
+    ``channels`` are those at strides 4, 8, 16 and 32, None where a model has no features of that stride. ``weights``
+    are None where a description says nothing of them. ``custom_imports`` are there if a description has some.
 
     Args:
-        name: File name of a description without its suffix, or ``timm:NAME`` for any model of timm.
+        name: File name of a description without its suffix, a path to one that ends in ``.py``, or ``timm:NAME`` for
+            any model of timm.
         beside: Folder of the config that it is for; descriptions there go before the repository's.
 
     Raises:
-        UserError: There is no such description or model, or it cannot serve as a trunk.
+        UserError: There is no such description or model, it is not complete, or it cannot serve as a trunk.
     """
     if name.startswith(TIMM_PREFIX):
         return _describe_timm_model(name.removeprefix(TIMM_PREFIX))
+    if name.endswith(".py"):
+        return _read_description(Path(name))
     folders = [folder / DESCRIPTIONS for folder in (beside, CONFIGS)]
     path = next((folder / f"{name}.py" for folder in folders if (folder / f"{name}.py").is_file()), None)
     if path is None:
@@ -87,10 +104,40 @@ def describe(name: str, beside: Path = CONFIGS) -> ConfigDict:
         close = difflib.get_close_matches(name, known, n=3) or known
         raise UserError(
             f"there is no backbone {name!r} in {folders[-1]}; {'the closest are' if close != known else 'it has'} "
-            f"{', '.join(close)} (any other model of timm is {TIMM_PREFIX}NAME)."
+            f"{', '.join(close)} (any other model of timm is {TIMM_PREFIX}NAME, a description of your own PATH.py)."
         )
+    return _read_description(path)
+
+
+def _read_description(path: Path) -> ConfigDict:
+    """Reads the file that describes a backbone.
+
+    Raises:
+        UserError: It is missing, cannot be read, or lacks something.
+    """
     cfg = read_config(path, "backbone")
-    return ConfigDict({key: cfg[key] for key in ("backbone_name", "backbone", "channels", "weights")})
+    if Config._is_lazy_import(str(path)):
+        raise UserError(
+            f"backbone file {path} has an import statement, so that mmengine takes it for its other dialect of configs "
+            "and registers nothing; write custom_imports = dict(imports=['MODULE'], allow_failed_imports=False) in the "
+            "statement's place, or _base_ = [] above it if the file itself needs what it imports."
+        )
+    missing = [key for key in ("backbone_name", "backbone", "channels") if key not in cfg]
+    if missing:
+        raise UserError(f"backbone file {path} lacks {' and '.join(missing)}; docs/own_backbone.md has an example.")
+    channels = cfg.channels
+    whole = isinstance(channels, list | tuple) and all(count is None or isinstance(count, int) for count in channels)
+    if not whole or len(channels) != len(_all_strides()):
+        raise UserError(
+            f"backbone file {path}: channels are {channels} and must be four numbers, those of the maps at strides 4, "
+            "8, 16 and 32, with None for a stride that it lacks."
+        )
+    if not isinstance(cfg.backbone, dict) or "type" not in cfg.backbone:
+        raise UserError(f"backbone file {path}: backbone must be dict(type='CLASS', ...) and is {cfg.backbone}.")
+    description = {key: cfg.get(key) for key in ("backbone_name", "backbone", "channels", "weights")}
+    if cfg.get("custom_imports"):
+        description["custom_imports"] = cfg.custom_imports
+    return ConfigDict(description)
 
 
 def _describe_timm_model(model_name: str) -> ConfigDict:

@@ -17,7 +17,7 @@ BROKEN = (
 )
 """What a wrong value breaks when a part of the config is built."""
 
-_LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
+LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
 """Packages whose lines are not the user's, even where they are installed from a clone."""
 
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
@@ -63,6 +63,6 @@ def users_line(error: BaseException) -> str:
         file = frame.f_code.co_filename
         package = frame.f_globals.get("__name__", "").partition(".")[0]
         installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
-        if package not in _LIBRARIES and not installed and not file.startswith((_STANDARD_LIBRARY, "<")):
+        if package not in LIBRARIES and not installed and not file.startswith((_STANDARD_LIBRARY, "<")):
             found = f"{file}, line {number}"
     return found

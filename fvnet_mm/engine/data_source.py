@@ -56,7 +56,7 @@ def used_images(cfg: Config, name: str, images: int) -> int:
     if isinstance(indices, int):  # so many of the first images, a negative number of the last
         used = min(abs(indices), images)
     else:
-        used = len(indices) if isinstance(indices, list | tuple) else 0
+        used = len(indices) if isinstance(indices, Sequence) and not isinstance(indices, str) else 0
     if used == 0:
         raise UserError(
             f"{name}_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."

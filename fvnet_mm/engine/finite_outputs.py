@@ -36,7 +36,9 @@ class Outputs:
         def note(module: nn.Module, inputs: object, outputs: object) -> None:
             for leaf in tree_leaves(outputs):
                 if torch.is_tensor(leaf) and leaf.is_floating_point():
-                    self._seen.append((name, ~torch.isfinite(leaf.detach()).all()))
+                    value = leaf.detach()
+                    # Not -inf, by which heads mask logits.
+                    self._seen.append((name, (torch.isnan(value) | torch.isposinf(value)).any()))
 
         return note
 

@@ -23,9 +23,15 @@ _FINEST_FIRST = {"FPN", "UPerHead"}
 _WANTED = "a tuple or list of tensors (N, C, H, W) is wanted, one for each of out_indices, the finest first"
 
 
+class _NotRun(UserError):
+    """A backbone that fails on the blank image."""
+
+
 @torch.no_grad()
 def backbone_shapes(backbone: nn.Module) -> list[torch.Size]:
     """Shapes of a backbone's outputs (1, C, H, W), seen by running it on one blank image of 128 x 128 pixels.
+
+    The image has the channels that the first convolution takes.
 
     The list is empty where outputs are no feature maps (some of mmseg's transformers give pairs of them and a token).
 
@@ -36,13 +42,14 @@ def backbone_shapes(backbone: nn.Module) -> list[torch.Size]:
     training = {module: module.training for module in backbone.modules()}
     backbone.eval()
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    channels = next((part.in_channels for part in backbone.modules() if isinstance(part, nn.Conv2d)), 3)
     try:
-        outputs = backbone(torch.zeros(1, 3, PROBE, PROBE, device=device))
+        outputs = backbone(torch.zeros(1, channels, PROBE, PROBE, device=device))
     except BROKEN as error:
         if is_out_of_memory(error):
             raise
         print_log(traceback.format_exc(), "current")
-        raise UserError(
+        raise _NotRun(
             f"the backbone {name} fails on a blank image of {PROBE}x{PROBE} pixels, on which every model is tried, and "
             f"a trunk must take images of any size: {in_words(error)}"
         ) from error
@@ -71,7 +78,12 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
     readers = {} if backbone is None else _readers(model)
     if not readers:
         return
-    shapes = backbone_shapes(backbone)
+    try:
+        shapes = backbone_shapes(backbone)
+    except _NotRun:
+        if readers.keys() == {"head"}:  # a classifier may take images of one size alone, and no neck depends on it
+            return
+        raise
     name = type(backbone).__name__
     strict = any(_is_a(part, _FINEST_FIRST) for part, _, _ in readers.values())
     if strict and (not shapes or any(len(shape) != 4 for shape in shapes)):

@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import all_gather_object, master_only
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
@@ -101,40 +101,49 @@ class NonFiniteHook(Hook):
         losses = {name: float(value.detach()) for name, value in outputs.items() if torch.is_tensor(value)}
         own: dict[str, object] = dict(images=[name for batch in self._batches for name in _names(batch)])
         own["loss_is_finite"] = not self._bad_loss
-        if any_process(bool(self._bad_loss)):
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            own["first_output"], own["not_repeated"] = first_in_training(model, runner.optim_wrapper, self._batches)
         processes = all_gather_object(own)
-        first = next((part["first_output"] for part in processes if part.get("first_output")), None)
         hub = runner.message_hub
         skipped = (hub.get_info(_COUNT) if _COUNT in hub.runtime_info else 0) + 1
         hub.update_info(_COUNT, skipped)
         file = Path(runner.work_dir, f"nonfinite_iter_{runner.iter + 1}.json")
-        names = sum(len(part["images"]) for part in processes)
+        report = dict(
+            iteration=runner.iter + 1,
+            epoch=runner.epoch + 1,
+            learning_rates=sorted(set(runner.optim_wrapper.get_lr()["lr"])),
+            gradient_norms={name: _in_json(norm) for name, norm in self._norms.items()},
+            losses={name: _in_json(value) for name, value in losses.items()},
+            processes=processes,
+        )
+        _write(file, report)  # before what a repetition may come to
+        first = self._repeat(runner, processes) if any_process(bool(self._bad_loss)) else None
+        _write(file, report)
         what = f"iteration {runner.iter + 1} has a loss or a gradient that is no finite number"
         what += f" (the first output that is not finite is that of {first})" if first else ""
-        if is_main_process():
-            report = dict(
-                iteration=runner.iter + 1,
-                epoch=runner.epoch + 1,
-                learning_rates=sorted(set(runner.optim_wrapper.get_lr()["lr"])),
-                gradient_norms={name: _in_json(norm) for name, norm in self._norms.items()},
-                losses={name: _in_json(value) for name, value in losses.items()},
-                processes=processes,
-            )
-            with replacing(file) as temporary:
-                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        names = sum(len(part["images"]) for part in processes)
         if skipped > self.tolerated:
             advice = "Lower the rate (optim_wrapper.optimizer.lr), clip gradients (optim_wrapper.clip_grad), look at"
-            if first and runner.iter < (
-                runner.cfg.optim_wrapper.get("accumulative_counts") or 1
-            ):  # no step has changed a weight yet
+            passes = runner.cfg.optim_wrapper.get("accumulative_counts") or 1
+            if first and runner.iter < passes:  # no step has changed a weight yet
                 advice = f"No step has been taken yet, so it is no matter of the rate: look at {first} and at"
             raise UserError(
                 f"{what}; the {names} images of that step, its losses, learning rate and norms of gradients are in "
                 f"{file}. {advice} the images, or leave out such steps with --skip-nonfinite {skipped}."
             )
         runner.logger.warning(f"{what}: left out, the {skipped}. of {self.tolerated} that are tolerated; see {file}")
+
+    def _repeat(self, runner: Runner, processes: list[dict[str, object]]) -> str | None:
+        """The module whose output was the first that is not finite, added to what is said of each process."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        first, failure = first_in_training(model, runner.optim_wrapper, self._batches)
+        for part, found in zip(processes, all_gather_object((first, failure)), strict=True):
+            part["first_output"], part["not_repeated"] = found
+        return next((part["first_output"] for part in processes if part["first_output"]), None)
+
+
+@master_only
+def _write(file: Path, report: dict[str, object]) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:

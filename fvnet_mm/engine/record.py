@@ -179,9 +179,7 @@ class RecordHook(Hook):
         except NewerRecord:
             raise
         except UserError as error:
-            aside = file.with_name(f"unreadable_{file.name}")
-            file.replace(aside)
-            runner.logger.warning(f"{error} The record begins anew; that file is {aside} now.")
+            runner.logger.warning(f"{error} The record begins anew; that file is {set_aside(file)} now.")
             return None
         return record if record.origin == "train" else None
 
@@ -191,6 +189,8 @@ class RecordHook(Hook):
         protocol = Protocol(**(self._record.protocol.model_dump(exclude={"fingerprint"}) | began))
         self._set(protocol=protocol)
         differences = earlier.protocol.differences(protocol)
+        if earlier.backbone != self._record.backbone:
+            differences["backbone"] = (earlier.backbone, self._record.backbone)
         if differences:
             changes = ", ".join(f"{name} {old} then and {new} now" for name, (old, new) in differences.items())
             runner.logger.warning(f"the training goes on under another protocol than it began: {changes}")
@@ -261,6 +261,14 @@ class RecordHook(Hook):
             if not (self.tolerates_full_disk and is_full_disk(error)):
                 raise
             print_log(f"the disk is full: {self._file} stays as it was ({error.strerror})", "current", logging.WARNING)
+
+
+def set_aside(file: Path) -> Path:
+    """Where the main process has moved a record that cannot be read."""
+    aside = file.with_name(f"unreadable_{file.name}")
+    if is_main_process():
+        file.replace(aside)
+    return aside
 
 
 def current_checkpoint(runner: Runner) -> Path | None:

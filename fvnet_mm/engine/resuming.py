@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -77,7 +77,9 @@ def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, beg
 def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, record: RunRecord) -> None:
     settings = cfg.to_dict()
     now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
-    now["data"] = digest_of_data(describe_data(data))
+    digest = [digest_of_data(describe_data(data)) if is_main_process() else None]  # large folders take their time
+    broadcast_object_list(digest)
+    now["data"] = digest[0]
     then = record.protocol.model_dump()
     changes = {name: (then[name], value) for name, value in now.items() if value != then[name]}
     trunk, earlier = describe_backbone(cfg), record.backbone

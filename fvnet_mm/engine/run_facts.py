@@ -67,7 +67,7 @@ def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
     model = _unwrapped(model)
     trunk = getattr(model, "backbone", None)
     stages = getattr(trunk, "frozen_stages", None)
-    stages = -1 if stages is None else int(stages)
+    stages = stages if isinstance(stages, int) else -1
     fields = dict(norm_eval=bool(getattr(trunk, "norm_eval", False)), frozen_stages=stages)
     if not isinstance(trunk, nn.Module):
         return fields
@@ -110,11 +110,10 @@ def pretraining(cfg: Config) -> str:
         return "fine-tuned"
     trunk = cfg.model.get("backbone") or {}
     parts = [part for part in pretrained_checkpoints(cfg.model) if part.part.split(".")[0] != "teacher"]
-    if any(part.part.split(".")[0] not in ("", "backbone") for part in parts):
+    if any(part.part.split(".")[0] != "backbone" for part in parts):
         return "fine-tuned"
-    stated = [part.distilled for part in parts if part.part in ("", "backbone")]
-    if stated:
-        return {True: "distilled", False: "plain", None: "unstated"}[stated[-1]]
+    if parts:
+        return {True: "distilled", False: "plain", None: "unstated"}[parts[-1].distilled]
     libraries_own = cfg.model.get("pretrained") or trunk.get("pretrained") or trunk.get("checkpoint_path")
     return "unstated" if libraries_own else "scratch"
 

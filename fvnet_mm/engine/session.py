@@ -27,7 +27,7 @@ from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
-from fvnet_mm.engine.record import RecordHook, current_checkpoint
+from fvnet_mm.engine.record import RecordHook, current_checkpoint, set_aside
 from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_changes, resumption
 from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.saving import full_disk_in_words
@@ -39,7 +39,7 @@ from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 from fvnet_mm.lock import only_training_in
-from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record
 
 PREDICTIONS = "predictions/val"
 """Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""
@@ -95,7 +95,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
-    _refuse_other_run(Path(cfg.work_dir), arguments)
+    warnings += _refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
     norms = settle_norms(cfg)
@@ -172,29 +172,43 @@ def _override_again(cfg: Config, options: list[str]) -> None:
     cfg.update(flags)
 
 
-def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> None:
+def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]:
     """Keeps a run from being written over; a demo may write over a demo.
+
+    The record of a test, or one that cannot be read, makes room for the training's; what is said of that is returned.
 
     Raises:
         UserError: The work dir holds a run that nobody asked to resume, or figures whose checkpoints are gone.
     """
     if arguments.demo and arguments.resume is None and demo_folder(work_dir).is_dir():
         _clear(work_dir)
-        return
+        return []
     newest, _ = newest_checkpoint(work_dir)
     if newest is not None and arguments.resume is None:
         raise UserError(
             f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
             "or choose another folder with --work-dir."
         )
-    if newest is None and (file := work_dir / RECORD).exists():
+    file = work_dir / RECORD
+    if newest is not None or not file.exists():
+        return []
+    try:
         record = read_record(file)
-        # Of a run that did not end nothing more can come: with --resume it begins anew.
-        if record.status == "finished" or (record.evaluations and arguments.resume is None):
-            raise UserError(
-                f"{file} has the figures of a run whose checkpoints are gone; it would be written over. Choose another "
-                "folder with --work-dir, or move it away."
-            )
+    except NewerRecord:
+        raise
+    except UserError as error:
+        return [f"{error} That file is {set_aside(file)} now."]
+    if record.origin == "test":
+        if is_main_process():
+            file.replace(work_dir / TEST_RECORD)
+        return [f"{file} was a test's and is {work_dir / TEST_RECORD} now"]
+    # Of a run that did not end nothing more can come: with --resume it begins anew.
+    if record.status == "finished" or (record.evaluations and arguments.resume is None):
+        raise UserError(
+            f"{file} has the figures of a run whose checkpoints are gone; it would be written over. Choose another "
+            "folder with --work-dir, or move it away."
+        )
+    return []
 
 
 def _clear(work_dir: Path) -> None:
@@ -225,12 +239,13 @@ def _choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | 
     elif wanted not in (None, "auto"):
         checkpoint = folder
     cfg.resume = False
+    if cfg.get("load_from"):
+        remove_pretrained(cfg.model)  # they would be overwritten
     if checkpoint is not None:
         return [*notes, f"resumed from {checkpoint}"], checkpoint
     if wanted is not None:
         notes.append(f"nothing to resume in {folder}")
     if cfg.get("load_from"):
-        remove_pretrained(cfg.model)  # they would be overwritten
         return [*notes, f"fine-tuned from {cfg.load_from}"], None
     initial = fetch_pretrained(cfg.model)
     return [*notes, *(initial or ["from scratch"])], None

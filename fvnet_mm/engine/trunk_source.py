@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mmengine.registry import MODELS
 
-import fvnet_mm
+from fvnet_mm.engine.building import LIBRARIES
 from fvnet_mm.records.digests import sha256_of
 
 _INSTALLED = {"site-packages", "dist-packages"}
-_NOT_OWN = (Path(fvnet_mm.__file__).resolve().parent, Path(sysconfig.get_path("stdlib")).resolve())
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
@@ -51,7 +51,8 @@ def _own_files(name: str) -> set[Path]:
     found: set[Path] = set()
     waiting = [name]
     while waiting:
-        module = sys.modules.get(waiting.pop())
+        name = waiting.pop()
+        module = None if name.partition(".")[0] in LIBRARIES else sys.modules.get(name)
         file = Path(getattr(module, "__file__", None) or "").resolve()
         if file in found or not file.is_file() or _is_installed(file):
             continue
@@ -65,4 +66,4 @@ def _own_files(name: str) -> set[Path]:
 
 
 def _is_installed(file: Path) -> bool:
-    return not _INSTALLED.isdisjoint(file.parts) or any(file.is_relative_to(folder) for folder in _NOT_OWN)
+    return not _INSTALLED.isdisjoint(file.parts) or file.is_relative_to(_STANDARD_LIBRARY)

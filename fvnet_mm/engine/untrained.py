@@ -15,8 +15,8 @@ from fvnet_mm.errors import UserError
 class UntrainedHook(Hook):
     """Looks once, after the first backward pass of this process, which trainable parameters have got no gradient.
 
-    If it is all of the trunk's the run ends; of others it warns, since a head may have parameters that only some
-    batches need.
+    If it is all of the trunk's, and none of them is frozen, the run ends; of others it warns, since a head may have
+    parameters that only some batches need.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -41,14 +41,14 @@ def check_gradients(model: nn.Module) -> str | None:
     """What to warn of after a backward pass, if anything.
 
     Raises:
-        UserError: Not one of the trunk's trainable parameters has a gradient.
+        UserError: Not one of the trunk's parameters has a gradient, and none of them is frozen.
     """
     trainable = trainable_parameters(model)
     untouched = [name for name, parameter in trainable if parameter.grad is None]
-    trunk = [name for name, _ in trainable if name.startswith("backbone.")]
+    trunk = [name for name, _ in model.named_parameters() if name.startswith("backbone.")]
     if trunk and set(trunk) <= set(untouched):
         raise UserError(
-            f"the first backward pass has given none of the {len(trunk)} trainable parameters of the backbone "
+            f"the first backward pass has given none of the {len(trunk)} parameters of the backbone "
             f"{type(model.backbone).__name__} a gradient, so it would never learn; are its outputs detached (detach(), "
             "torch.no_grad(), with_cp)? A backbone that is to stay as it is needs requires_grad=False (frozen_stages)."
         )

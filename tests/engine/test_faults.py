@@ -284,6 +284,23 @@ def test_figures_are_never_written_over(
     assert (work / "run.json").read_bytes() == kept
 
 
+def test_what_makes_room_for_a_training(run: Run, tiny_coco: Path, tmp_path: Path) -> None:
+    """A record that is a test's, or that cannot be read; neither is lost."""
+    words = ["--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options", "train_cfg.max_epochs=1"]
+    assert run("train", RETINANET, *words) == 0
+    checkpoint = shutil.move(tmp_path / "epoch_1.pth", tmp_path.parent / "elsewhere.pth")
+    (tmp_path / "run.json").unlink()
+    assert run("test", RETINANET, checkpoint, "--data", tiny_coco, "--work-dir", tmp_path) == 0
+    tested = read_record(tmp_path / "run.json")
+    assert run("train", RETINANET, *words) == 0
+    assert read_record(tmp_path / "test.json") == tested
+    (tmp_path / "epoch_1.pth").unlink()
+    (tmp_path / "run.json").write_text("{")
+    assert run("train", RETINANET, *words, "train_dataloader.num_workers=0") == 0
+    assert (tmp_path / "unreadable_run.json").read_text() == "{"
+    assert read_record(tmp_path / "run.json").status == "finished"
+
+
 @pytest.mark.filterwarnings("error:Seems like .optimizer.step")  # mmengine's schedulers count its calls
 @pytest.mark.parametrize("tolerated", [0, 1])
 def test_losses_that_are_not_finite(

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from fvnet_mm.engine.finite_outputs import first_in_training
+from fvnet_mm.engine.finite_outputs import Outputs, first_in_training
 
 Run = Callable[..., int]
 DRILLS = Path(__file__).parents[1] / "drills"
@@ -61,6 +61,14 @@ def test_the_innermost_module_is_named_and_norms_keep_their_statistics() -> None
     name, failure = first_in_training(model, wrapper, [dict(inputs=torch.randn(4, 3))])
     assert name is None
     assert failure.startswith("RuntimeError: ")
+
+
+@pytest.mark.parametrize(("value", "named"), [(float("nan"), True), (float("inf"), True), (float("-inf"), False)])
+def test_logits_may_be_masked(value: float, named: bool) -> None:
+    part = nn.Identity()
+    with Outputs().watched([("part", part)]) as outputs:
+        part(torch.tensor([1.0, value]))
+    assert outputs.first == ("part" if named else None)
 
 
 def config(folder: Path, base: str, arguments: str, more: str = "") -> Path:

@@ -147,6 +147,17 @@ def test_a_head_that_takes_any_strides(capsys: pytest.CaptureFixture[str]) -> No
         build(CoarseFirst, "upernet", WIDTHS[::-1])
 
 
+@pytest.mark.parametrize(
+    ("trunk", "channels"),
+    [(dict(type=FixedSize, out_indices=(3,)), 32), (dict(type="ResNet", depth=18, in_channels=1), 512)],
+)
+def test_a_classifier_may_take_one_size_or_grey_images(trunk: dict[str, object], channels: int) -> None:
+    head = dict(type="LinearClsHead", in_channels=channels, num_classes=3)
+    model = dict(type="ImageClassifier", backbone=trunk, neck=dict(type="GlobalAveragePooling"), head=head)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        build_model(ConfigDict(model))
+
+
 def test_channels_that_a_description_says_wrongly() -> None:
     sentence = (
         r"gives \[16, 24, 32\] channels but the neck FPN expects \[16, 24, 40\]; correct channels in the backbone's"

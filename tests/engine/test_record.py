@@ -217,3 +217,6 @@ def test_what_a_run_was_fine_tuned_from(run: Run, tiny_coco: Path, small_run: li
     record = read_record(tmp_path / "neck" / "run.json")
     assert record.protocol.pretraining == "fine-tuned"
     assert [(weights.part, weights.share) for weights in record.weights] == [("neck", 1)]
+    both = [*options, f"load_from={checkpoint}"]
+    for resume in ((), ("--resume",)):  # the second time it is the same config
+        assert run("train", RETINANET, *resume, "--work-dir", tmp_path / "both", *words, *both) == 0

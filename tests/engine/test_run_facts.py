@@ -11,7 +11,8 @@ from torch import nn
 
 from fvnet_mm import list as listing
 from fvnet_mm.backbones import FVNet
-from fvnet_mm.engine.run_facts import describe_backbone, trunk_settings
+from fvnet_mm.engine.run_facts import describe_backbone, pretraining, trunk_settings
+from fvnet_mm.engine.trunk_source import source_digest
 from fvnet_mm.records.reading import read_record, write_record
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -51,6 +52,7 @@ model = dict(backbone=dict(_delete_=True, type="MyNet"), neck=dict(in_channels=[
 """
 
 Leaf = Callable[[str], Path]
+PRETRAINED = dict(type="Pretrained", checkpoint="weights.pth", distilled=False)
 
 
 @pytest.fixture
@@ -202,3 +204,33 @@ def test_a_trunk_of_mmdet(norm_eval: bool) -> None:
 
     trunk = MODELS.build(dict(type="mmdet.ResNet", depth=18, frozen_stages=1, norm_eval=norm_eval))
     assert trunk_settings(Model(trunk)) == dict(norm_eval=norm_eval, frozen_stages=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"backbone": {"init_cfg": PRETRAINED}}, "plain"),
+        ({"backbone": {"backbone_cfg": {"init_cfg": PRETRAINED}}}, "plain"),
+        ({"neck": {"init_cfg": PRETRAINED}}, "fine-tuned"),
+        ({"init_cfg": PRETRAINED}, "fine-tuned"),
+        ({"teacher": {"backbone": {"init_cfg": PRETRAINED}}}, "scratch"),
+    ],
+)
+def test_what_weights_of_a_part_are(changes: dict[str, object], kind: str) -> None:
+    assert pretraining(Config(dict(model={"backbone": {"type": "MyNet"}} | changes))) == kind
+
+
+def test_a_library_installed_from_a_clone_is_no_code_of_the_user(leaf: Leaf, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf("retinanet_fvnet_t_coco")
+    module = sys.modules["my_net"]
+    assert source_digest({"type": module.MyNet}, "mmdet") is not None
+    monkeypatch.setattr(module.MyNet, "__module__", "mmdet.my_net")
+    monkeypatch.setitem(sys.modules, "mmdet.my_net", module)
+    assert source_digest({"type": module.MyNet}, "mmdet") is None
+
+
+@pytest.mark.parametrize(("stages", "recorded"), [((0, 1), -1), ("all", -1), (2, 2)])
+def test_stages_that_are_no_number(stages: object, recorded: int) -> None:
+    model = Model(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    model.backbone.frozen_stages = stages
+    assert trunk_settings(model)["frozen_stages"] == recorded

@@ -39,14 +39,60 @@ SPEEDS = RESULTS / "ablation" / "speed.json"
 NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
 """Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
+SUMMARY = "\n".join(
+    f"| {' | '.join(cells)} |"
+    for cells in (
+        ("question", "answer", "seen in"),
+        ("---", "---", "---"),
+        (
+            "What matters most?",
+            "stem and downsampling, width and depth at strides 4 and 8, and the learning rate",
+            "FVNet-T on shapes, its former forms",
+        ),
+        (
+            "Does an FTFU do more than what can stand in its place?",
+            "not seen: no unit differs by more than 1.0 and its noise; a GRU's gate is above FTFU on shapes",
+            "FVNet-T on CamVid and shapes",
+        ),
+        (
+            "Is the closed form better than explicit Euler steps?",
+            "as accurate as 1, 2, 4 or 8 of them; eight take longer",
+            "FVNet-T on CamVid",
+        ),
+        (
+            "Is it more stable?",
+            "not seen: no training diverged, at three times the rate neither",
+            "all tables; FVNet-T at 0.0045, one seed of nine units",
+        ),
+        (
+            "Does the leak help? Do learned time constants?",
+            "the leak by 0.5 at most, hardly beyond noise; learned or not, the same",
+            "FVNet-T, and as first built",
+        ),
+        (
+            "Which phases, on which grids?",
+            "a slow phase at half the resolution does an eighth of the unit's work and loses nothing that was seen",
+            "FVNet-T, and as built fourth",
+        ),
+    )
+)
+
 INTRODUCTION = f"""# Ablation
 
 <!-- Written by `python docs/ablation.py --write`. -->
 
 What each choice in FVNet is worth: FVNet with one thing changed. Parameters and MACs are the trunk's, at
-{IMAGE[2]}x{IMAGE[3]}; element-wise work is not counted. Accuracies are means over seeds in percent, with Student's 95 %
-interval; differences to the first row are taken seed by seed. Runs of one table share their protocol and data; their
-records are in `results`, each with the command that made it.
+{IMAGE[2]}x{IMAGE[3]}; element-wise work, in which units differ, is not counted. Times as fast are those of the trunk on
+two threads of a CPU, at 224 x 224 and 512 x 512, in its form for inference, all rows in turns; above 1 a row is faster
+than the first (`python docs/variant_speed.py`). Time constants change nothing that is computed, and their rows come to
+0.92 to 1.01: so much is noise. The numbered columns are settings: runs of one share their protocol, data and device,
+and all records are in `results`, each with the command that made it.
+
+A cell has the mean over seeds in percent with Student's 95 % interval, the number of seeds, and behind the semicolon
+the difference to the first row with its interval, bold where that leaves out 0. The difference is taken seed by seed:
+runs of one seed read the same images in the same order and begin alike, and what they have in common is no part of it,
+so that it can be much narrower than the spread of the means. Of intervals of rows that do not differ one in twenty
+leaves out 0 all the same. Empty cells were not run.
 
 The settings of a row are arguments of `FVNet`. In a config they go under `model.backbone`, on the command line under
 `--cfg-options`, as in `model.backbone.unit=[SiLUUnit,GatedUnit]` (phases from fast to slow). Where channels change,
@@ -55,51 +101,63 @@ The settings of a row are arguments of `FVNet`. In a config they go under `model
 
 ## What it says so far
 
-Small settings have been run: Semantic FPN on 101 frames of one CamVid drive (11 classes), 200 steps of 8 images of
-128 x 96 pixels from random weights (in the table of protocol 003355592687: 4 images of 256 x 192). In `camvid` every
-third frame is for validation and lies between two of training, so it tells how well a network fits; in `camvid_later`
-the last 33 are, and show what came after. Also on 2,000 images of the shapes benchmark of 160 x 160 pixels, 10 epochs
-on a GPU; and RetinaNet on BCCD's 292 photographs of blood smears, 5 epochs at 192 x 144. All losses and gradients were
-finite: no run diverged, at either learning rate.
+Small settings have been run: Semantic FPN on 101 frames of one CamVid drive (68 for training, 11 classes), 200 steps
+of 8 images of 128 x 96 pixels from random weights (under protocol 003355592687: 4 images of 256 x 192). In `camvid`
+every third frame is for validation and lies between two of training, so it tells how well a network fits; in
+`camvid_later` the last 33 are, and show what came after. Also on 2,000 images of the shapes benchmark of 160 x 160
+pixels, 10 epochs; and RetinaNet on BCCD's photographs of blood smears (205 for training), 5 or 15 epochs at 192 x 144.
+
+{SUMMARY}
 
 - **What is around the blocks matters most.** On shapes FVNet-T (20.7) loses 2.3 mIoU without the third convolution in
   its stem, 1.6 with depthwise downsampling and 1.7 without the depthwise convolution in its feed-forwards (the first
-  two more than the noise of three seeds). They had been found the other way round: to FVNet-T as built fourth with
-  x + SiLU(v) in its phases (15.2, one run) they brought 3.1, 2.6 and 2.5, the first two together 4.9 and all three with
-  kernels of 7 5.9. What they cost was taken away in width. Kernels of 7 bring nothing now, and a third phase or a
-  larger expansion brought half a point at most.
+  two more than the noise of three seeds), which save 2 to 12 % of its MACs. They had been found the other way round: to
+  FVNet-T as built fourth with x + SiLU(v) in its phases (15.2, one run) they brought 3.1, 2.6 and 2.5, the first two
+  together 4.9 and all three with kernels of 7 5.9, at 2 to 42 % more MACs. What they cost was taken away in width:
+  FVNet-T has the MACs of its fourth form (15.5, one run). Kernels of 7 bring nothing now, and a third phase or a larger
+  expansion brought half a point at most.
 - **Nothing of that shows on CamVid**, where 200 steps at 128 x 96 hardly tell one network from another: FVNet-T as it
   is now is level with its fourth form.
-- **What the paper claims for its unit is not seen.** With all three parts, on shapes, FVNet as it is, an FTFU in the
-  slow phase beside x + SiLU(v) in the fast, has a mean 0.6 to 1.0 above what holds the same in all phases: FTFUs, FTFUs
-  without leak, CfC's sigmoid approximation, one explicit Euler step, x + SiLU(v) (the limit without leak whose
-  conductance is its attractor) or two plain depthwise convolutions. A GRU's gate, which is a bounded FTFU without leak
-  ([architecture](architecture.md)), is 0.1 above it. None of that is more than the noise of three seeds. On a grid of a
-  quarter of the pixels, in half of the channels or little more, the slow phase's step takes about an eighth of the work
-  that steps in all phases take.
-- **On CamVid no unit differs from FTFU by more than the noise of its seeds** but x + SiLU(v), in FVNet-T as built
-  fourth: 0.7 above it on `camvid` and 1.4 on `camvid_later`, in six of six pairs of runs. On shapes the GRU's gate is
-  0.6 above FTFU in the second FVNet-T (two of two pairs), 1.0 in the fourth (one) and 0.8 now (three of three).
-- **Units that forget**, where the attractor is no offset from the state or that of a GRU, were above FTFU in nine of
-  nine pairs of runs with the first FVNet-T at 0.0015, and in three of four with the second on shapes; with the third
-  and the fourth they are level with it on CamVid.
+- **What the paper claims for its unit is not seen.** On shapes FVNet-T as it is, an FTFU in the slow phase beside
+  x + SiLU(v) in the fast, has a mean 0.4 to 1.0 above what holds the same in all phases: FTFUs, FTFUs without leak or
+  whose attractor is no offset from the state, CfC's sigmoid approximation, one explicit Euler step, x + SiLU(v) (the
+  limit without leak whose conductance is its attractor) or two plain depthwise convolutions. A GRU's gate, which is a
+  bounded FTFU without leak ([architecture](architecture.md)), is 0.1 above it. None of that is more than the noise of
+  three seeds. On CamVid all ten are within 0.6 of it; two intervals, of no leak and of two Euler steps, leave out 0 by
+  less than 0.1, as one in twenty does by chance.
+- **A GRU's gate against FTFU in all phases**: on shapes 0.8 above it, in three of three pairs of runs (0.0 to 1.6
+  seed by seed, within noise by Welch's test), 0.6 in the second FVNet-T (two pairs) and 1.0 in the fourth (one); on
+  CamVid 0.3 above it now, and 0.2 below it in one of three pairs.
+- **On CamVid no unit differs from FTFU in the former FVNets** by more than the noise of its seeds but x + SiLU(v), in
+  FVNet-T as built fourth: 0.7 above it on `camvid` and 1.4 on `camvid_later`, in six of six pairs of runs.
+- **Units that forget**, where the attractor is no offset from the state or that of a GRU, were above FTFU in all three
+  seeds with the first FVNet-T at 0.0015, each of three such units against the same three runs, and in three of four
+  pairs with the second on shapes; with the third and the fourth they are level with it on CamVid.
 - **The leak added nothing** in FVNet-T as first built at 0.0005, **nor did learning the time constants**, giving each
-  channel its own, or laying them out as a ladder: each was within 0.5. In 200 steps on CamVid they move by 1 %, in 780
-  on BCCD by 1 or 2 and in 1,250 on shapes by 2 or 3, where Adam could have moved them by a third and more: what one
-  step wants the next does not. What there is of a direction is towards faster, at small strides. One convolution for
-  attractor and conductance, or a conductance that sees its own pixel alone, is level with two.
+  channel its own, or laying them out as a ladder: each was within 0.5. But they could hardly have shown: the sum of
+  learning rates over 200 steps on CamVid allows Adam to move a time constant by 5 % at that rate and 17 % at 0.0015,
+  and they move by 1 %. In 780 steps on BCCD and 1,250 on shapes it allows a factor of 2.5, and they move by 1 to 3 %:
+  what one step wants the next does not. What there is of a direction is towards faster, at small strides. In FVNet-T
+  as it is now they make no difference on CamVid either: it comes to 53.0 with time constants that are not learned,
+  that are, and that learn ten times as fast as the rest and move by 10 % (`results/ablation_rates`), seed by seed
+  within 0.1.
+  One convolution for attractor and conductance, or a conductance that sees its own pixel alone, is level with two.
 - **Width and depth at strides 4 and 8** gained 1.6 mIoU on CamVid from the first FVNet-T to the second, 3.0 to the
   third and 2.5 to the fourth, and what they cost is paid at large images: at 800 x 1333 the third took about twice as
   long as the first ([speed](benchmark.md#measured)).
-- **With no more parameters and MACs than MobileNetV2** FVNet-T comes to 17.8 on shapes (1.55 M and 0.277 G; one run,
-  on a CPU), above every run of MobileNetV2 (15.3 in the mean) and level with MobileNetV3-Large (17.7), which has
-  fewer MACs and more parameters. With fewer and wider blocks it became FVNet-N (1.73 M and 0.261 G): 18.4 and 17.1,
-  and faster.
+- **A slow phase on a grid of half the resolution loses nothing**: with both phases on the full grid FVNet-T comes to
+  53.1 on CamVid, 0.0 above it. In half of the channels or little more, the slow phase's step takes about an eighth of
+  the work that steps in all phases take.
+- **A device makes as much difference as a unit.** On a CPU FVNet-T comes to 19.6 on shapes where the GPU gives 20.7. So
+  rows are compared with what ran on the same device.
+- **With no more parameters and MACs than MobileNetV2** FVNet-T comes to 17.8 on shapes (1.55 M and 0.277 G; one run on
+  a CPU, 2.3 below FVNet-T there). With fewer and wider blocks it became FVNet-N (1.73 M and 0.261 G): 18.4, 17.1 and
+  17.2, and faster; MobileNetV2 has 15.3, MobileNetV3-Large 17.7, on a GPU.
 - **The learning rate matters more than most of this**: at 0.0015 every row gains 7.8 mIoU and more over 0.0005 on
-  CamVid, where networks are at the beginning of their training.
+  CamVid, where networks are at the beginning of their training, and from 0.0015 to 0.0045 nine units gain -0.5 to 2.0,
+  in one seed each.
 
-Such small images and short trainings from random weights may favour what sees details early and learns fast. Rows say
-so where they have not been run.
+Such small images and short trainings from random weights may favour what sees details early and learns fast.
 """
 
 FORMER_SIZES = """## How FVNet was built before

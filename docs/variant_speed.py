@@ -7,33 +7,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from ablation_bases import BASES
 from ablation_rows import settings_of, variants
+from torch import nn
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.speed.fuse import fuse_trunk
-from fvnet_mm.bench.speed.rounds import interleave, passes_of_a_turn, timed
+from fvnet_mm.bench.speed.rounds import Turn, interleave, passes_of_a_turn, timed
 from fvnet_mm.bench.speed.statistics import ratio_of
+from fvnet_mm.engine.run_facts import processor_name
 from fvnet_mm.files import replacing
 
 KEPT = Path(__file__).parents[1] / "results" / "ablation" / "speed.json"
 SIZES = (224, 512)
-ROUNDS, TURN_SECONDS = 12, 0.2
+ROUNDS, TURN_SECONDS = 8, 0.1
 
 
-def measure(size: int) -> dict[str, list[float]]:
-    """How many times as fast as the base each row is, with its interval, by its settings: images of that size, alone.
+def measure(trunks: Mapping[str, nn.Module], size: int) -> dict[str, list[float]]:
+    """How many times as fast as the base each trunk is, with its interval, on single images of that size.
 
-    Trunks are in their form for inference, batch norms folded.
+    Args:
+        trunks: In their form for inference, by the settings of their rows.
+        size: Height and width of the image.
     """
     images = torch.randn(1, 3, size, size)
 
-    def turn_of(trunk: torch.nn.Module):
+    def turn_of(trunk: nn.Module) -> Turn:
         def run() -> None:
             with torch.inference_mode():
                 trunk(images)
@@ -42,8 +46,7 @@ def measure(size: int) -> dict[str, list[float]]:
         passes = passes_of_a_turn(timed(run, 1, time.perf_counter, lambda: None)[0], TURN_SECONDS)
         return lambda: timed(run, passes, time.perf_counter, lambda: None)
 
-    rows = {settings_of(row.arguments): row.arguments for row in variants(BASES[0])}
-    turns = {settings: turn_of(fuse_trunk(FVNet(**arguments))[0]) for settings, arguments in rows.items()}
+    turns = {settings: turn_of(trunk) for settings, trunk in trunks.items()}
     seconds = interleave(turns, ROUNDS, lambda number: print(f"{size} x {size}, round {number + 1} of {ROUNDS}"))
     base = seconds[settings_of(BASES[0].arguments)]
     ratios = {settings: ratio_of(rounds, base) for settings, rounds in seconds.items()}
@@ -55,11 +58,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    rows = {settings_of(row.arguments): row.arguments for row in variants(BASES[0])}
+    trunks = {settings: fuse_trunk(FVNet(**row))[0] for settings, row in rows.items()}
     result = dict(
-        machine=platform.machine(),
+        processor=processor_name(),
         threads=arguments.threads,
         torch=torch.__version__,
-        ratios={str(size): measure(size) for size in SIZES},
+        ratios={str(size): measure(trunks, size) for size in SIZES},
     )
     with replacing(KEPT) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

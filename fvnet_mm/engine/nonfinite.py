@@ -115,8 +115,10 @@ class NonFiniteHook(Hook):
             processes=processes,
         )
         _write(file, report)  # before what a repetition may come to
-        first = self._repeat(runner, processes) if any_process(bool(self._bad_loss)) else None
-        _write(file, report)
+        first = None
+        if any_process(bool(self._bad_loss)):
+            first = self._repeat(runner, processes)
+            _write(file, report)
         what = f"iteration {runner.iter + 1} has a loss or a gradient that is no finite number"
         what += f" (the first output that is not finite is that of {first})" if first else ""
         names = sum(len(part["images"]) for part in processes)

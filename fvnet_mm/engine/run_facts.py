@@ -120,11 +120,7 @@ def pretraining(cfg: Config) -> str:
 
 def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple[Weights, ...]:
     """What was loaded into the parts of a model when it was initialised, and then into the whole."""
-    return (*((fine_tuned_from,) if fine_tuned_from else ()), *_weights_of_parts(model))
-
-
-def _weights_of_parts(model: nn.Module) -> tuple[Weights, ...]:
-    return tuple(
+    parts = (
         Weights(
             part=part,
             source=report.source,
@@ -134,6 +130,7 @@ def _weights_of_parts(model: nn.Module) -> tuple[Weights, ...]:
         )
         for part, report in loaded_weights(model).items()
     )
+    return (*((fine_tuned_from,) if fine_tuned_from else ()), *parts)
 
 
 def describe_data(source: DataSource) -> Data:

@@ -1,7 +1,7 @@
 """Trainable parameters that a training never reaches: seen after its first backward pass."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from mmengine.hooks import Hook
@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from fvnet_mm.engine.state_dicts import some_of
 from fvnet_mm.errors import UserError
 
 
@@ -56,7 +57,7 @@ def check_gradients(model: nn.Module) -> str | None:
         return None
     return (
         f"{len(untouched)} of {len(trainable)} trainable parameters got no gradient in the first backward pass: "
-        f"{some(untouched)}; unless other batches reach them they stay as they are"
+        f"{some_of(untouched)}; unless other batches reach them they stay as they are"
     )
 
 
@@ -74,15 +75,9 @@ def unreduced_in_words(model: nn.Module, error: Exception) -> str | None:
     where, which = "", "some trainable parameters"
     if found:
         names = [name for name, _ in trainable_parameters(model)]
-        where, which = f" on rank {found[1]}", some([names[int(number)] for number in found[2].split()])
+        where, which = f" on rank {found[1]}", some_of(names[int(number)] for number in found[2].split())
     return (
         f"a pass over a batch has given no gradient{where} to {which}, for which the processes of a distributed run "
         "would wait; leave these layers out of the model or freeze them, or, if only some batches reach them, set "
         "find_unused_parameters=True in the config."
     )
-
-
-def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -17,10 +17,11 @@ BROKEN = (
 )
 """What a wrong value breaks when a part of the config is built."""
 
-LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
+_LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
 """Packages whose lines are not the user's, even where they are installed from a clone."""
 
-_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 @contextmanager
@@ -61,8 +62,13 @@ def users_line(error: BaseException) -> str:
     found = ""
     for frame, number in traceback.walk_tb((error.__cause__ or error).__traceback__):
         file = frame.f_code.co_filename
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
-        if package not in LIBRARIES and not installed and not file.startswith((_STANDARD_LIBRARY, "<")):
+        if not file.startswith("<") and is_users(frame.f_globals.get("__name__", ""), Path(file)):
             found = f"{file}, line {number}"
     return found
+
+
+def is_users(module: str, file: Path) -> bool:
+    """Whether a module is the user's own code, by its name and file: neither a library's nor Python's own."""
+    file = file.resolve()
+    installed = not _INSTALLED.isdisjoint(file.parts) or file.is_relative_to(_STANDARD_LIBRARY)
+    return module.partition(".")[0] not in _LIBRARIES and not installed

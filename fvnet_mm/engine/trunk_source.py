@@ -3,17 +3,13 @@
 import hashlib
 import inspect
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.registry import MODELS
 
-from fvnet_mm.engine.building import LIBRARIES
+from fvnet_mm.engine.building import is_users
 from fvnet_mm.records.digests import sha256_of
-
-_INSTALLED = {"site-packages", "dist-packages"}
-_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
@@ -52,9 +48,9 @@ def _own_files(name: str) -> set[Path]:
     waiting = [name]
     while waiting:
         name = waiting.pop()
-        module = None if name.partition(".")[0] in LIBRARIES else sys.modules.get(name)
+        module = sys.modules.get(name)
         file = Path(getattr(module, "__file__", None) or "").resolve()
-        if file in found or not file.is_file() or _is_installed(file):
+        if file in found or not file.is_file() or not is_users(name, file):
             continue
         found.add(file)
         for value in list(vars(module).values()):
@@ -63,7 +59,3 @@ def _own_files(name: str) -> set[Path]:
             elif inspect.isclass(value) or inspect.isfunction(value):
                 waiting.append(value.__module__)
     return found
-
-
-def _is_installed(file: Path) -> bool:
-    return not _INSTALLED.isdisjoint(file.parts) or file.is_relative_to(_STANDARD_LIBRARY)

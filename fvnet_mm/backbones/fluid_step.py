@@ -89,20 +89,21 @@ class _FluidStep(torch.autograd.Function):
         state, exponent, rates, upstream = x.to(dtype), z.to(dtype), leak.to(dtype), grad.to(dtype)
         pull = F.softplus(exponent)
         lam = pull + rates
-        pull.div_(lam)
-        gate = torch.exp(lam * -ctx.dt)
+        share = pull.div_(lam)
+        gate = (lam * -ctx.dt).exp_()
         moved = 1 - gate
-        to_offset = pull * moved
-        to_x = to_offset + gate
+        to_offset = share * moved
         attractor = state + offset.to(dtype)
         spread = moved.div_(lam).mul_(attractor)  # a m / lam
-        to_f = pull.mul_(attractor).sub_(state).mul_(gate.mul_(ctx.dt))
-        to_f.addcmul_(spread, lam.reciprocal_().mul_(rates)).mul_(upstream)
-        to_leak = spread.mul_(upstream).neg_().add_(to_f).sum_to_size(leak.shape)
-        to_z = to_f.mul_(torch.sigmoid(exponent))
+        ahead = torch.addcmul(state, share, attractor, value=-1, out=attractor)  # x - p a
+        to_f = torch.div(rates, lam, out=lam).mul_(spread).addcmul_(gate, ahead, value=-ctx.dt).mul_(upstream)
+        to_leak = to_f.sum_to_size(leak.shape) - spread.mul_(upstream).sum_to_size(leak.shape)
+        to_offset.mul_(upstream)
+        to_x = torch.addcmul(to_offset, gate, upstream, out=gate)
+        to_z = torch.ops.aten.softplus_backward(to_f, exponent, 1, 20)  # F.softplus has these defaults
         return (
-            to_x.mul_(upstream).to(x.dtype),
-            to_offset.mul_(upstream).to(offset.dtype),
+            to_x.to(x.dtype),
+            to_offset.to(offset.dtype),
             to_z.to(z.dtype),
             to_leak.to(leak.dtype),
             None,

@@ -43,6 +43,11 @@ def record(folder: Path, seed: int, value: float, **arguments: object) -> None:
     write_record(run, folder / "run.json")
 
 
+def tables_of(ablation, folder: Path) -> str:
+    """The tables of FVNets as they are now."""
+    return ablation.parts(ablation.read_runs([folder]))["tables"]
+
+
 def rows_of(ablation, base: int = 0) -> dict[str, str]:
     """Names of the rows of a base, by their settings."""
     return {ablation.settings_of(row.arguments): row.name for row in ablation.variants(ablation.BASES[base])}
@@ -99,7 +104,7 @@ def test_results_come_from_records(ablation, tmp_path, monkeypatch):
             tau=[1, 16],
         )
     monkeypatch.setattr(ablation, "SPEEDS", tmp_path / "speed.json")
-    text = ablation.page(ablation.read_runs([tmp_path]))
+    text = tables_of(ablation, tmp_path)
     assert "\n(1) mIoU of semantic_fpn on unknown data, 300 steps" in text
     assert "6 trainings, none diverged; 1 of the 1 intervals leave out 0." in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
@@ -109,7 +114,7 @@ def test_results_come_from_records(ablation, tmp_path, monkeypatch):
     rows = [ablation.settings_of(row.arguments) for row in ablation.variants(ablation.BASES[0])]
     ratios = {size: {key: [1.25, 1.2, 1.3] for key in rows} for size in ("224", "512")}
     ablation.SPEEDS.write_text(json.dumps(dict(ratios=ratios)))
-    text = ablation.page(ablation.read_runs([tmp_path]))
+    text = tables_of(ablation, tmp_path)
     assert "| gate of a GRU | 1.00 | 0.100 | 1.25, 1.25 | 20.00" in text
 
 
@@ -121,10 +126,10 @@ def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
         (tmp_path / "euler2" / "run.json").read_text().replace('"finished"', '"running"').replace('"mIoU": 32.0', "")
     )
     row = re.compile(r"\| 2 explicit Euler steps \|.*\| (.*) \|")
-    text = ablation.page(ablation.read_runs([tmp_path]))
+    text = tables_of(ablation, tmp_path)
     assert row.search(text)[1].startswith("30.50 ± 6.35 (2); -3.00")
     (tmp_path / "euler2" / "nonfinite_iter_7.json").write_text("{}")
-    text = ablation.page(ablation.read_runs([tmp_path]))
+    text = tables_of(ablation, tmp_path)
     assert row.search(text)[1].startswith("30.50 ± 6.35 (3, 1 diverged); -3.00")
     assert "4 trainings, 1 diverged; " in text
 
@@ -175,7 +180,7 @@ def test_sizes_have_tables_of_their_own(ablation, tmp_path):
     for arch, value in (("t", 30.0), ("s", 40.0)):
         record(tmp_path / arch, 0, value, arch=arch)
         record(tmp_path / f"{arch}_twin", 0, value + 1.5, arch=arch, unit={"type": "DepthwiseUnit"})
-    tiny, small = ablation.page(ablation.read_runs([tmp_path])).split("## FVNet-S\n")
+    tiny, small = tables_of(ablation, tmp_path).split("## FVNet-S\n")
     for text, values in ((tiny, ("30.00 (1)", "31.50 (1); +1.50")), (small, ("40.00 (1)", "41.50 (1); +1.50"))):
         for name, value in zip((ablation.BASES[0].holds, "two plain depthwise convolutions"), values, strict=True):
             assert re.search(rf"\| {re.escape(name)} \| 1\.00 \| 0\.100 \|.* {re.escape(value)} \|", text)
@@ -215,3 +220,13 @@ def test_two_runs_of_one_seed(ablation, tmp_path):
         record(tmp_path / name, 0, 30.0, arch="t")
     with pytest.raises(ablation.UserError, match="a second run with seed 0 of the same settings"):
         ablation.read_runs([tmp_path])
+
+
+def test_tables_of_your_own_runs_are_printed(ablation, tmp_path, monkeypatch, capsys):
+    for name, changed in (("base", {}), ("twin", {"unit": {"type": "SiLUUnit"}})):
+        record(tmp_path / name, 0, 30.0, arch="t", **changed)
+    before = PAGE.read_bytes()
+    monkeypatch.setattr("sys.argv", ["ablation", "--records", str(tmp_path)])
+    ablation.main()
+    assert "| x + SiLU(v) in all phases | 1.00 | 0.100 |" in capsys.readouterr().out
+    assert PAGE.read_bytes() == before

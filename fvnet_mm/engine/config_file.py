@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import json
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -125,20 +126,20 @@ _OPTIONAL_KEYS = ("work_dir", "activation_checkpointing", "find_unused_parameter
 
 
 def apply_overrides(cfg: Config, options: list[str]) -> None:
-    """Applies ``KEY=VALUE`` words, read as mmdet reads them (mmengine's ``DictAction``).
+    """Applies ``KEY=VALUE`` words.
+
+    Values are read as mmdet reads them (mmengine's ``DictAction``), and as JSON where they are dictionaries or lists of
+    them: ``model.backbone.unit=["SiLUUnit",{"type":"FTFU","dt":4}]``.
 
     Raises:
-        UserError: A word has no ``=``, a key leads to where nothing can be set, or ``custom_imports`` name what cannot
-            be imported.
+        UserError: A word has no ``=``, a dictionary is no JSON, a key leads to where nothing can be set, or
+            ``custom_imports`` name what cannot be imported.
     """
+    values: dict[str, object] = {}
     for option in options:
         if "=" not in option:
             raise UserError(f"--cfg-options takes KEY=VALUE and got {option!r}; write no space around the =.")
-    if not options:
-        return
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    values = parser.parse_args(["--cfg-options", *options]).cfg_options
+        values |= _read_option(option)
     for key, value in values.items():
         first = key.split(".")[0]
         if first not in cfg and first not in _OPTIONAL_KEYS:
@@ -151,6 +152,22 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
             raise UserError(f"--cfg-options {key}={value} cannot be applied: {error}") from error
     if any(key.split(".")[0] == "custom_imports" for key in values):
         import_custom_modules(cfg, "--cfg-options custom_imports", Path.cwd())
+
+
+def _read_option(option: str) -> dict[str, object]:
+    """The key and the value of a ``KEY=VALUE`` word."""
+    key, value = option.split("=", 1)
+    if value.startswith(("{", "[", "(")) and "{" in value:
+        try:
+            return {key: json.loads(value)}
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f'--cfg-options {option}: dictionaries are written as JSON, with "double quotes" around names and '
+                f"the whole in single ones for the shell, and this is none: {error}."
+            ) from error
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    return parser.parse_args(["--cfg-options", option]).cfg_options
 
 
 def innermost_dataset(dataset: ConfigDict) -> ConfigDict:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from fvnet_mm.engine.config_file import read_config
+from fvnet_mm.engine.config_file import apply_overrides, read_config
+from fvnet_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -27,3 +28,28 @@ def test_the_text_follows_what_the_config_says() -> None:
     copy.train_cfg.max_epochs = 77
     assert "max_epochs=77" in copy.pretty_text
     assert cfg.pretty_text == before
+
+
+def test_options_may_be_dictionaries() -> None:
+    cfg = read_config(CONFIGS / "semantic_fpn_fvnet_t_ade20k.py", "config")
+    apply_overrides(
+        cfg,
+        [
+            'model.backbone.unit=["SiLUUnit",{"type": "FTFU", "dt": 4}]',
+            'model.backbone.norm_cfg={"type": "BN", "eps": 0.001}',
+            "model.neck.in_channels=[1,2,3,4]",
+            "default_hooks.checkpoint.filename_tmpl=step_{}.pth",
+        ],
+    )
+    assert cfg.model.backbone.unit == ["SiLUUnit", {"type": "FTFU", "dt": 4}]
+    assert cfg.model.backbone.norm_cfg == {"type": "BN", "eps": 0.001}
+    assert cfg.model.neck.in_channels == [1, 2, 3, 4]
+    assert cfg.default_hooks.checkpoint.filename_tmpl == "step_{}.pth"
+
+
+@pytest.mark.parametrize("value", ["{type:FTFU}", "[SiLUUnit,{'type':'FTFU'}]", "[{]"])
+def test_a_dictionary_that_is_no_json_is_refused(value: str) -> None:
+    cfg = Config(dict(model=dict(backbone=dict(type="FVNet"))))
+    with pytest.raises(UserError, match=r"model\.backbone\.unit=.*dictionaries are written as JSON"):
+        apply_overrides(cfg, [f"model.backbone.unit={value}"])
+    assert cfg.model.backbone == dict(type="FVNet")

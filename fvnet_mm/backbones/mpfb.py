@@ -183,10 +183,12 @@ def phase_widths(channels: int, phases: int) -> list[int]:
 
 
 def units_of(unit: UnitOptions | Sequence[UnitOptions] | None, phases: int) -> list[dict[str, object]]:
-    """What each of ``phases`` phases holds, its name under 'type': None is an FTFU in the slowest, its limit in others.
+    """What each of ``phases`` phases holds, its name under 'type'.
+
+    None is :class:`~.ftfu.FTFU` in the slowest phase and :class:`~.ftfu.SiLUUnit` in the others.
 
     Raises:
-        ValueError: It is not one for all or one for each, or one is neither a name nor a dict.
+        ValueError: It is not one for all or one for each, or one is neither a name nor a dict with a name.
     """
     if unit is None:
         unit = ["SiLUUnit"] * (phases - 1) + ["FTFU"]
@@ -194,9 +196,9 @@ def units_of(unit: UnitOptions | Sequence[UnitOptions] | None, phases: int) -> l
     if len(units) != phases:
         raise ValueError(f"unit must be one for all or one for each of {phases} phases, not {len(units)}.")
     for each in units:
-        if not isinstance(each, (str, Mapping)):
+        if not isinstance(each, str) and not (isinstance(each, Mapping) and "type" in each):
             raise ValueError(f"a unit is a name or a dict with its name under 'type', but one is {each!r}.")
-    return [dict(type=each) if isinstance(each, str) else {"type": "FTFU", **each} for each in units]
+    return [dict(type=each) if isinstance(each, str) else dict(each) for each in units]
 
 
 def build_unit(

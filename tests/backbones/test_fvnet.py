@@ -171,9 +171,9 @@ def test_arch_with_a_missing_key():
         (dict(norm_eval=1), "norm_eval must be True or False, but is 1"),
         (dict(tau=4), "tau must be two finite numbers above 0, the faster first, but is 4"),
         (dict(unit=5), "a unit is a name or a dict with its name under 'type', but one is 5"),
-        (dict(unit=dict(dt="1")), "dt must be a finite number above 0, but is 1"),
-        (dict(unit=dict(conductance_kernel_size=2)), "a kernel must have an odd side of at least 1, but one has 2"),
-        (dict(unit=dict(conductance_kernel_size=0)), "a kernel must have an odd side of at least 1, but one has 0"),
+        (dict(unit=dict(type="FTFU", dt="1")), "dt must be a finite number above 0, but is 1"),
+        (dict(unit=dict(type="FTFU", conductance_kernel_size=2)), "a kernel must have an odd side .*, but one has 2"),
+        (dict(unit=dict(type="FTFU", conductance_kernel_size=0)), "a kernel must have an odd side .*, but one has 0"),
         (dict(norm_cfg=dict(type="IN")), "norm_cfg must be of a norm with a weight"),
     ],
 )

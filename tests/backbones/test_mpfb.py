@@ -131,7 +131,7 @@ def test_impossible_number_of_phases(phases):
         ("GatedUnit", 2, ["GatedUnit", "GatedUnit"]),
         ({"type": "CfCUnit"}, 2, ["CfCUnit", "CfCUnit"]),
         (["FTFU", "SiLUUnit"], 2, ["FTFU", "SiLUUnit"]),
-        ([{"dt": 0.5}, "GatedUnit"], 2, ["FTFU", "GatedUnit"]),
+        ([{"type": "FTFU"}, "GatedUnit"], 2, ["FTFU", "GatedUnit"]),
     ],
 )
 def test_what_the_phases_hold(unit, phases, held):
@@ -148,6 +148,8 @@ def test_impossible_units():
         block(unit=["FTFU"])
     with pytest.raises(ValueError, match="a unit is a name or a dict with its name under 'type', but one is 3"):
         block(unit=["FTFU", 3])
+    with pytest.raises(ValueError, match=r"its name under 'type', but one is \{'dt': 2.0\}"):
+        block(unit={"dt": 2.0})
     with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, SiLUUnit, FixedTauFTFU"):
         block(unit="LSTM")
 

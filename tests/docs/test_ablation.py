@@ -205,7 +205,7 @@ def test_a_record_of_an_earlier_version_is_of_what_was_built_then(ablation, tmp_
 def test_rows_match_however_a_config_says_it(ablation):
     arch = FVNet.get_arch("t")
     as_lists = {"channels": list(arch.channels), "depths": list(arch.depths)}
-    spelt = {"arch": as_lists, "unit": [{"type": "SiLUUnit"}, {}], "tau": [1, 16]}
+    spelt = {"arch": as_lists, "unit": [{"type": "SiLUUnit"}, "FTFU"], "tau": [1, 16]}
     assert ablation.settings_of(spelt) == ablation.settings_of({"arch": "t"})
     step = [ablation.settings_of({"arch": "t", "unit": {"type": "FTFU", "dt": dt}}) for dt in (4, 4.0, 2)]
     assert step[0] == step[1] != step[2]

@@ -33,7 +33,7 @@ def settings_of_block(arch: str) -> tuple[MPFB, int]:
 
 def draw_ftfu() -> Drawing:
     drawing = Drawing(960, 580, "FTFU, the Fluid Temporal Flow Unit")
-    unit = settings_of_block(VARIANT)[0].phases[-1].ftfu
+    unit = settings_of_block(VARIANT)[0].phases[-1].unit
     kernel, gate = unit.attractor.conv.kernel_size[0], unit.conductance.conv.kernel_size[0]
     drawing.text(28, 38, "FTFU", size=19, anchor="start", bold=True)
     drawing.text(90, 38, "one liquid time-constant neuron per position and channel", anchor="start", color=FAINT)
@@ -121,10 +121,10 @@ def draw_mpfb() -> Drawing:
     for p, (phase, width) in enumerate(zip(phases, phase_widths(channels, len(phases)), strict=True)):
         color, y = colors[p % len(colors)], top + spacing * p
         middle = y + 42
-        kernel = phase.ftfu.attractor.conv.kernel_size[0]
+        kernel = phase.unit.attractor.conv.kernel_size[0]
         holds = ["x + SiLU(v)", f"v: {kernel} × {kernel}"]
-        if isinstance(phase.ftfu, FTFU):
-            tau = phase.ftfu.tau.flatten().tolist()
+        if isinstance(phase.unit, FTFU):
+            tau = phase.unit.tau.flatten().tolist()
             holds = ["FTFU", f"{kernel} × {kernel}", f"τ {tau[0]:.0f} to {tau[-1]:.0f}"]
         drawing.line((144, middle), (170, middle), color=color)
         name = "fast" if p == 0 else "slow" if p == len(phases) - 1 else "slower"

@@ -42,16 +42,16 @@ class FluidPhase(nn.Module):
     moved: the phase reaches further and costs ``1 / grid**2``, and no detail is lost.
     """
 
-    def __init__(self, ftfu: nn.Module, grid: int = 1) -> None:
+    def __init__(self, unit: nn.Module, grid: int = 1) -> None:
         super().__init__()
-        self.ftfu = ftfu
+        self.unit = unit
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
         if self.grid == 1:
-            return self.ftfu(x)
+            return self.unit(x)
         cells = cell_means(x, self.grid)
-        return add_to_cells(x, self.ftfu(cells) - cells, self.grid)
+        return add_to_cells(x, self.unit(cells) - cells, self.grid)
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}"

@@ -383,7 +383,7 @@ def test_layer_depth_grows_with_the_forward_pass():
     assert depths["stem.conv1.conv.weight"][0] == 0
     assert depths["stages.0.blocks.0.mix.conv.weight"][0] == 1
     assert depths["stages.1.downsample.conv.conv.weight"][0] == 2
-    assert depths["stages.1.blocks.1.phases.1.ftfu.log_tau"][0] == 3
+    assert depths["stages.1.blocks.1.phases.1.unit.log_tau"][0] == 3
     assert depths["stages.3.blocks.0.feed_forward.expand.conv.weight"][0] == last - 1
     assert depths["norm3.weight"][0] == last
     assert net.get_layer_depth("head.fc.weight", "backbone.") == (last, last + 1)

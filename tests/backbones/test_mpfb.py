@@ -42,7 +42,7 @@ def test_keeps_any_size(height, width, grid):
 
 def test_phases_run_from_fast_to_slow_on_one_ladder():
     net = block(64, ((3, 1), (3, 1), (3, 2), (3, 2)), tau=(0.5, 32.0), unit="FTFU")
-    taus = [phase.ftfu.tau.flatten() for phase in net.phases]
+    taus = [phase.unit.tau.flatten() for phase in net.phases]
     ladder = torch.cat(taus)
     assert ladder[0].item() == pytest.approx(0.5)
     assert ladder[-1].item() == pytest.approx(32.0)
@@ -72,7 +72,7 @@ def test_coarse_phase_moves_each_pixel_by_what_its_cell_moved(grid, height, widt
         2, 4, len(rows), len(columns)
     )
     with torch.no_grad():
-        change, expected = phase(x) - x, phase.ftfu(cells) - cells
+        change, expected = phase(x) - x, phase.unit(cells) - cells
     for i in range(height):
         for j in range(width):
             torch.testing.assert_close(change[..., i, j], expected[..., i // grid, j // grid], rtol=1e-4, atol=1e-5)
@@ -136,11 +136,11 @@ def test_impossible_number_of_phases(phases):
 )
 def test_what_the_phases_hold(unit, phases, held):
     net = block(unit=unit, phases=((3, 1),) * phases)
-    assert [type(phase.ftfu).__name__ for phase in net.phases] == held
+    assert [type(phase.unit).__name__ for phase in net.phases] == held
 
 
 def test_options_of_a_unit():
-    assert block(unit=[{"type": "FTFU", "dt": 0.5}, "FTFU"]).phases[0].ftfu.dt == 0.5
+    assert block(unit=[{"type": "FTFU", "dt": 0.5}, "FTFU"]).phases[0].unit.dt == 0.5
 
 
 def test_impossible_units():

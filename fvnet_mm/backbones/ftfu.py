@@ -190,8 +190,8 @@ class SiLUUnit(nn.Module):
 class FusedFTFU(nn.Module):
     """An FTFU for inference: (N, C, H, W) -> (N, C, H, W), its rates of leak computed once.
 
-    A convolution of a small map costs its call on a CPU, however little it computes; there both are one, of the map and
-    itself again.
+    On a CPU a convolution of a small map takes hardly more than its call, so there the two convolutions run as one,
+    over the map concatenated with itself.
 
     Args:
         attractor: Depthwise, with bias.

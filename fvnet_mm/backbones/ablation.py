@@ -2,7 +2,7 @@
 
 ``FVNet(unit='GatedUnit')`` puts one into every phase, a list of names one into each, dicts give options. All are
 (N, C, H, W) -> (N, C, H, W) and are built alike. All but :class:`SharedFTFU` have the two depthwise convolutions of an
-FTFU, and so its parameters and MACs to within a few values per channel.
+FTFU, and so its parameters to within a few per channel. They also have its MACs, :class:`RepeatedFTFU` once per step.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arch import is_whole
 from .conv_norm import ConvNorm
-from .fluid_step import fluid_step
 from .ftfu import FTFU, in_float32
 from .mpfb import UNITS
 
@@ -37,17 +37,8 @@ class SharedTauFTFU(FTFU):
 class RepeatedFTFU(FTFU):
     """An FTFU that takes several steps with the same weights, its input anew each time."""
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int = 3,
-        *,
-        steps: int = 2,
-        tau: Sequence[float] = (1.0, 16.0),
-        dt: float = 1.0,
-        norm_cfg: dict,
-    ) -> None:
-        super().__init__(channels, kernel_size, tau=tau, dt=dt, norm_cfg=norm_cfg)
+    def __init__(self, channels: int, kernel_size: int = 3, *, steps: int = 2, **options: object) -> None:
+        super().__init__(channels, kernel_size, **options)
         self.steps = checked_steps(steps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,80 +50,54 @@ class RepeatedFTFU(FTFU):
 class PooledFTFU(FTFU):
     """An FTFU that also sees the mean of each channel over the image, weighted per channel and at first by 0."""
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int = 3,
-        *,
-        tau: Sequence[float] = (1.0, 16.0),
-        dt: float = 1.0,
-        norm_cfg: dict,
-    ) -> None:
-        super().__init__(channels, kernel_size, tau=tau, dt=dt, norm_cfg=norm_cfg)
+    def __init__(self, channels: int, kernel_size: int = 3, **options: object) -> None:
+        super().__init__(channels, kernel_size, **options)
         self.offset_by_mean = nn.Parameter(torch.zeros(channels))
         self.conductance_by_mean = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = x.mean((2, 3), keepdim=True)
         offset = self.attractor(x) + mean * self.offset_by_mean.view(-1, 1, 1)
-        return fluid_step(x, offset, self._seen(x, mean), self.leak, self.dt)
-
-    def conductances(self, x: Tensor) -> Tensor:
-        return F.softplus(in_float32(self._seen(x, x.mean((2, 3), keepdim=True))))
-
-    def _seen(self, x: Tensor, mean: Tensor) -> Tensor:
-        return self.conductance(x) + mean * self.conductance_by_mean.view(-1, 1, 1)
+        return offset, self.conductance(x) + mean * self.conductance_by_mean.view(-1, 1, 1)
 
 
 class FreeFTFU(FTFU):
     """An FTFU whose attractor is where the convolution points, not an offset from the state: the state is forgotten."""
 
-    def attractors(self, x: Tensor) -> Tensor:
-        return self.attractor(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fluid_step(x, self.attractors(x) - x, self.conductance(x), self.leak, self.dt)
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.attractor(x) - x, self.conductance(x)
 
 
-class BoundedFTFU(FreeFTFU):
+class BoundedFTFU(FTFU):
     """A :class:`FreeFTFU` with attractors between -1 and 1, as the candidate states of a GRU."""
 
-    def attractors(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.attractor(x))
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tanh(self.attractor(x)) - x, self.conductance(x)
 
 
 class CascadedFTFU(FTFU):
     """An FTFU whose conductance is seen in the attractor, not in the state: it reaches as far as both kernels."""
 
-    def conductances(self, x: Tensor) -> Tensor:
-        return super().conductances(x + self.attractor(x))
-
-    def forward(self, x: Tensor) -> Tensor:
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
         offset = self.attractor(x)
-        return fluid_step(x, offset, self.conductance(x + offset), self.leak, self.dt)
+        return offset, self.conductance(x + offset)
 
 
 class SharedFTFU(FTFU):
     """An FTFU with one depthwise convolution: its conductance is an affine function of the attractor's offset."""
 
     def __init__(
-        self,
-        channels: int,
-        kernel_size: int = 3,
-        *,
-        tau: Sequence[float] = (1.0, 16.0),
-        dt: float = 1.0,
-        norm_cfg: dict,
+        self, channels: int, kernel_size: int = 3, *, tau: Sequence[float], dt: float = 1.0, norm_cfg: dict
     ) -> None:
+        # FTFU has an option more, the side of a kernel that is not here.
         super().__init__(channels, kernel_size, tau=tau, dt=dt, norm_cfg=norm_cfg)
-        self.conductance = ChannelAffine(channels)
 
-    def conductances(self, x: Tensor) -> Tensor:
-        return super().conductances(self.attractor(x))
+    def build_conductance(self, channels: int, kernel_size: int, norm_cfg: dict) -> ChannelAffine:
+        return ChannelAffine(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
         offset = self.attractor(x)
-        return fluid_step(x, offset, self.conductance(offset), self.leak, self.dt)
+        return offset, self.conductance(offset)
 
 
 class ChannelAffine(nn.Module):
@@ -157,9 +122,7 @@ class TwoConvUnit(nn.Module):
         norm_cfg: Norm behind each convolution.
     """
 
-    def __init__(
-        self, channels: int, kernel_size: int = 3, *, tau: Sequence[float] = (1.0, 16.0), norm_cfg: dict
-    ) -> None:
+    def __init__(self, channels: int, kernel_size: int = 3, *, tau: Sequence[float], norm_cfg: dict) -> None:
         super().__init__()
         self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
         self.conductance = ConvNorm(channels, channels, 3, groups=channels, norm_cfg=norm_cfg)
@@ -213,21 +176,12 @@ class EulerUnit(FTFU):
     It diverges where the step times the rate 1/tau + f exceeds 2.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int = 3,
-        *,
-        steps: int = 4,
-        tau: Sequence[float] = (1.0, 16.0),
-        dt: float = 1.0,
-        norm_cfg: dict,
-    ) -> None:
-        super().__init__(channels, kernel_size, tau=tau, dt=dt, norm_cfg=norm_cfg)
+    def __init__(self, channels: int, kernel_size: int = 3, *, steps: int = 4, **options: object) -> None:
+        super().__init__(channels, kernel_size, **options)
         self.steps = checked_steps(steps)
 
     def forward(self, x: Tensor) -> Tensor:
-        f = self.conductances(x)
+        f = F.softplus(in_float32(self.conductance(x)))
         h = x.to(f.dtype)
         drive, rate = f * (h + self.attractor(x)), self.leak + f
         for _ in range(self.steps):
@@ -237,7 +191,7 @@ class EulerUnit(FTFU):
 
 def checked_steps(steps: int) -> int:
     """``steps``, or a ValueError that says what is allowed."""
-    if not isinstance(steps, int) or steps < 1:
+    if not is_whole(steps, 1):
         raise ValueError(f"steps must be a whole number of at least 1, but is {steps}.")
     return steps
 

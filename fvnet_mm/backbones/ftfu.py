@@ -110,11 +110,15 @@ class FTFU(nn.Module):
         self.dt = dt
         self.log_tau = self.initial_log_tau(channels, *checked_tau(tau))
         self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
-        self.conductance = ConvNorm(channels, channels, conductance_kernel_size, groups=channels, norm_cfg=norm_cfg)
+        self.conductance = self.build_conductance(channels, conductance_kernel_size, norm_cfg)
 
     def initial_log_tau(self, channels: int, fast: float, slow: float) -> nn.Parameter:
         """Logarithms of the time constants at the start: what an ablation of them overrides."""
         return nn.Parameter(torch.linspace(math.log(fast), math.log(slow), channels))
+
+    def build_conductance(self, channels: int, kernel_size: int, norm_cfg: dict) -> nn.Module:
+        """The module that the conductance comes from, which an ablation may override."""
+        return ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
 
     @property
     def tau(self) -> Tensor:
@@ -126,9 +130,17 @@ class FTFU(nn.Module):
         """Rates of the leak, 1 / tau, (C, 1, 1)."""
         return self.log_tau.neg().exp().view(-1, 1, 1)
 
+    def offset_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Attractor minus state, and conductance before the softplus, each (N, C, H, W). An ablation may override it.
+
+        They are new tensors, because without gradients the step overwrites them.
+        """
+        return self.attractor(x), self.conductance(x)
+
     def conductances(self, x: Tensor) -> Tensor:
         """Rate ``f >= 0`` at which the input pulls the state, (N, C, H, W), at least in float32."""
-        return F.softplus(in_float32(self.conductance(x)))
+        _, z = self.offset_and_z(x)
+        return F.softplus(in_float32(z))
 
     def effective_time_constant(self, x: Tensor) -> Tensor:
         """Time in which a difference from equilibrium shrinks by e: tau / (1 + tau * f), (N, C, H, W).
@@ -139,15 +151,15 @@ class FTFU(nn.Module):
         return tau / (1.0 + tau * self.conductances(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return fluid_step(x, self.attractor(x), self.conductance(x), self.leak, self.dt)
+        return fluid_step(x, *self.offset_and_z(x), self.leak, self.dt)
 
     def fuse(self) -> nn.Module:
         """The same function in eval mode with its norms folded: a :class:`FusedFTFU` where there can be one."""
         fused = copy.deepcopy(self)
         fuse_conv_norms(fused)
         convolutions = (fused.attractor, fused.conductance)
-        own_forward = type(self).forward is not FTFU.forward
-        if own_forward or not all(isinstance(conv, nn.Conv2d) for conv in convolutions):
+        overridden = any(getattr(type(self), name) is not getattr(FTFU, name) for name in ("forward", "offset_and_z"))
+        if overridden or not all(isinstance(conv, nn.Conv2d) for conv in convolutions):
             return fused
         sides = {conv.kernel_size for conv in convolutions}
         return FusedFTFU(*convolutions, fused.leak.detach(), self.dt) if len(sides) == 1 else fused

@@ -157,7 +157,8 @@ def test_conductance_of_the_attractor(x):
 @torch.no_grad()
 def test_pooled_term(x):
     net = unit("PooledFTFU")
-    torch.testing.assert_close(net(x), FTFU.forward(net, x))
+    a, f = x + net.attractor(x), F.softplus(net.conductance(x))
+    torch.testing.assert_close(net(x), closed_form_step(x, a, f, net.tau))
     net.offset_by_mean.fill_(0.5)
     net.conductance_by_mean.fill_(-2.0)
     mean = x.mean((2, 3), keepdim=True)
@@ -174,6 +175,8 @@ def test_one_convolution_for_both(x):
     v = net.attractor(x)
     torch.testing.assert_close(net(x), closed_form_step(x, x + v, F.softplus(0.5 * v - 1), net.tau))
     torch.testing.assert_close(net.conductances(x), F.softplus(0.5 * v - 1))
+    with pytest.raises(TypeError, match="conductance_kernel_size"):
+        unit("SharedFTFU", conductance_kernel_size=5)
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -201,7 +204,7 @@ def test_time_constants():
 
 
 @pytest.mark.parametrize("name", ["EulerUnit", "RepeatedFTFU"])
-@pytest.mark.parametrize("steps", [0, -1, 1.5])
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True])
 def test_bad_number_of_steps(name, steps):
     with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
         unit(name, steps=steps)

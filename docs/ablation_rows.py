@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from functools import cache
+from inspect import signature
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ from fvnet_mm.records import RunRecord
 
 IMAGE = (1, 3, 224, 224)
 ARCH = tuple(field.name for field in fields(FVNetArch))
+DEFAULTS = {name: parameter.default for name, parameter in signature(FVNet).parameters.items()}
+"""What FVNet takes where it is not told otherwise."""
 
 
 class Variant(NamedTuple):
@@ -110,11 +113,12 @@ def _variants(base: Base) -> Iterator[Variant]:
 
 def settings_of(arguments: Mapping[str, object]) -> str:
     """The arguments that tell variants apart, in one canonical text, from a row or a record."""
-    arch = FVNet.get_arch(arguments.get("arch", "s")).replaced(**{name: arguments.get(name) for name in ARCH})
+    given = {**DEFAULTS, **arguments}
+    arch = FVNet.get_arch(given["arch"]).replaced(**{name: given[name] for name in ARCH})
     arch = arch.replaced(expansions=tuple(map(float, arch.expansions)))
-    units = units_of(arguments.get("unit"), max(map(len, arch.phases)))
+    units = units_of(given["unit"], max(map(len, arch.phases)))
     units = [{key: float(x) if isinstance(x, int) else x for key, x in each.items()} for each in units]
-    return json.dumps([asdict(arch), units, [float(tau) for tau in arguments.get("tau", (1.0, 16.0))]], sort_keys=True)
+    return json.dumps([asdict(arch), units, [float(tau) for tau in given["tau"]]], sort_keys=True)
 
 
 @cache

@@ -99,7 +99,7 @@ class FTFU(nn.Module):
         kernel_size: int = 3,
         *,
         conductance_kernel_size: int = 3,
-        tau: Sequence[float] = (1.0, 16.0),
+        tau: Sequence[float],
         dt: float = 1.0,
         norm_cfg: dict,
     ) -> None:
@@ -189,9 +189,7 @@ class SiLUUnit(nn.Module):
         norm_cfg: Norm behind the convolution.
     """
 
-    def __init__(
-        self, channels: int, kernel_size: int = 3, *, tau: Sequence[float] = (1.0, 16.0), norm_cfg: dict
-    ) -> None:
+    def __init__(self, channels: int, kernel_size: int = 3, *, tau: Sequence[float], norm_cfg: dict) -> None:
         super().__init__()
         self.attractor = ConvNorm(channels, channels, kernel_size, groups=channels, norm_cfg=norm_cfg)
 

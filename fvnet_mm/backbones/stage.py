@@ -24,7 +24,7 @@ class Stem(nn.Sequential):
         act_cfg: Activation between them.
     """
 
-    def __init__(self, in_channels: int, channels: int, *, deep: bool = True, norm_cfg: dict, act_cfg: dict) -> None:
+    def __init__(self, in_channels: int, channels: int, *, deep: bool, norm_cfg: dict, act_cfg: dict) -> None:
         super().__init__()
         half = channels // 2
         self.conv1 = ConvNorm(in_channels, half, 3, stride=2, norm_cfg=norm_cfg)
@@ -45,7 +45,7 @@ class Downsample(nn.Sequential):
         norm_cfg: Norm behind each convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, dense: bool = True, norm_cfg: dict) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, dense: bool, norm_cfg: dict) -> None:
         super().__init__()
         if dense:
             self.conv = ConvNorm(in_channels, out_channels, 3, stride=2, norm_cfg=norm_cfg)

@@ -79,7 +79,7 @@ def test_compiled_kernels_are_the_closed_form() -> None:
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_unit_under_autocast(dtype: torch.dtype) -> None:
-    unit = FTFU(32, norm_cfg=dict(type="BN")).cuda()
+    unit = FTFU(32, tau=(1.0, 16.0), norm_cfg=dict(type="BN")).cuda()
     x = torch.randn(2, 32, 20, 24, device="cuda", requires_grad=True)
     with torch.autocast("cuda", dtype):
         y = unit(x)

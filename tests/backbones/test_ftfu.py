@@ -14,6 +14,7 @@ from fvnet_mm.backbones import FTFU, closed_form_step
 from fvnet_mm.backbones.ftfu import FusedFTFU
 
 BN = {"type": "BN"}
+TAU = (1.0, 16.0)
 values = st.floats(-100, 100)
 conductances = st.one_of(st.just(0.0), st.floats(1e-6, 50))
 time_constants = st.one_of(st.just(math.inf), st.floats(0.05, 1e4))
@@ -202,7 +203,7 @@ def test_bad_ladder(tau):
 @pytest.mark.parametrize("dt", [0.0, -1.0, math.inf, math.nan])
 def test_bad_step(dt):
     with pytest.raises(ValueError, match="dt must be a finite number above 0"):
-        FTFU(4, dt=dt, norm_cfg={"type": "BN"})
+        FTFU(4, tau=TAU, dt=dt, norm_cfg={"type": "BN"})
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -225,7 +226,7 @@ def test_conductance_is_float32_under_autocast(unit):
 @pytest.mark.parametrize(("kernels", "fused_type"), [((3, 3), FusedFTFU), ((5, 5), FusedFTFU), ((5, 3), FTFU)])
 @pytest.mark.parametrize("size", [(2, 8, 9, 7), (1, 8, 100, 90)], ids=["small", "large"])
 def test_fused_unit_is_the_same_function(kernels, fused_type, size):
-    unit = FTFU(8, kernels[0], conductance_kernel_size=kernels[1], dt=0.7, norm_cfg=BN).double().eval()
+    unit = FTFU(8, kernels[0], conductance_kernel_size=kernels[1], tau=TAU, dt=0.7, norm_cfg=BN).double().eval()
     with torch.no_grad():
         for norm in (unit.attractor.norm, unit.conductance.norm):
             for tensor in (norm.weight, norm.bias, norm.running_mean):
@@ -240,7 +241,7 @@ def test_fused_unit_is_the_same_function(kernels, fused_type, size):
 
 
 def test_fused_unit_convolves_a_small_map_once():
-    unit = FTFU(8, norm_cfg=BN).eval().fuse()
+    unit = FTFU(8, tau=TAU, norm_cfg=BN).eval().fuse()
     calls = []
     for size in (16, 128):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -253,6 +254,6 @@ def test_fused_unit_convolves_a_small_map_once():
 
 
 def test_a_unit_whose_norm_does_not_fold_stays():
-    unit = FTFU(8, norm_cfg={"type": "GN", "num_groups": 2}).eval()
+    unit = FTFU(8, tau=TAU, norm_cfg={"type": "GN", "num_groups": 2}).eval()
     x = torch.randn(1, 8, 6, 6)
     torch.testing.assert_close(unit.fuse()(x), unit(x))

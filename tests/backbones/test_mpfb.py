@@ -10,6 +10,8 @@ from fvnet_mm.backbones.conv_norm import ConvNorm, fuse_conv_norms
 from fvnet_mm.backbones.mpfb import FeedForward, FluidPhase, phase_widths
 
 BN, GELU = {"type": "BN"}, {"type": "GELU"}
+TAU = (1.0, 16.0)
+USUAL = dict(expansion=2.0, tau=TAU, conv_ffn=True, layer_scale=0.5, norm_cfg=BN, act_cfg=GELU)
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def seed() -> None:
 
 
 def block(channels: int = 32, phases: tuple[tuple[int, int], ...] = ((3, 1), (5, 2)), **settings) -> MPFB:
-    return MPFB(channels, [Phase(*phase) for phase in phases], norm_cfg=BN, act_cfg=GELU, **settings)
+    return MPFB(channels, [Phase(*phase) for phase in phases], **USUAL | settings)
 
 
 @given(channels=st.integers(1, 700), phases=st.integers(1, 5))
@@ -53,7 +55,7 @@ def test_phases_run_from_fast_to_slow_on_one_ladder():
 @pytest.mark.parametrize(("kernel_size", "grid", "reach"), [(3, 1, 1), (7, 1, 3), (3, 2, 2), (5, 2, 4), (3, 4, 4)])
 def test_reach_of_a_phase(kernel_size, grid, reach):
     """Half a kernel in cells: a pixel sees as many pixels away, and the rest of the last cell."""
-    phase = FluidPhase(FTFU(1, kernel_size, norm_cfg=BN), grid).eval()
+    phase = FluidPhase(FTFU(1, kernel_size, tau=TAU, norm_cfg=BN), grid).eval()
     x = torch.randn(1, 1, 32, 32, requires_grad=True)
     phase(x)[0, 0, 16, 16].backward()
     rows = x.grad[0, 0].abs().sum(1).nonzero().flatten()
@@ -65,7 +67,7 @@ def test_reach_of_a_phase(kernel_size, grid, reach):
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (8, 12)])
 @pytest.mark.parametrize("grid", [2, 4])
 def test_coarse_phase_moves_each_pixel_by_what_its_cell_moved(grid, height, width):
-    phase = FluidPhase(FTFU(4, 3, norm_cfg=BN), grid).eval()
+    phase = FluidPhase(FTFU(4, 3, tau=TAU, norm_cfg=BN), grid).eval()
     x = torch.randn(2, 4, height, width)
     rows, columns = range(0, height, grid), range(0, width, grid)
     cells = torch.stack([x[:, :, i : i + grid, j : j + grid].mean((2, 3)) for i in rows for j in columns], dim=-1).view(
@@ -155,7 +157,7 @@ def test_impossible_units():
 
 
 def test_fused_feed_forward_holds_the_sum_in_its_convolution():
-    feed_forward = FeedForward(8, 2.0, norm_cfg=BN, act_cfg=GELU, layer_scale=0.5).double().eval()
+    feed_forward = FeedForward(8, 2.0, conv=True, norm_cfg=BN, act_cfg=GELU, layer_scale=0.5).double().eval()
     feed_forward.depthwise.norm.running_var.uniform_(0.5, 2.0)
     x = torch.randn(2, 8, 7, 5, dtype=torch.float64)
     fused = feed_forward.fuse()

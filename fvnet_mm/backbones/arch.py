@@ -1,10 +1,12 @@
-"""What tells one FVNet from another, and the checks of what a user writes about it."""
+"""What tells one FVNet from another, and the checks of what a user gives it or another trunk."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+
+from torch import Tensor
 
 STRIDES = (4, 8, 16, 32)
 """Stride of each stage's output, in pixels of the image."""
@@ -39,8 +41,7 @@ class FVNetArch:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, bool):
-                if not isinstance(value, bool):
-                    raise ValueError(f"arch['{field.name}'] must be True or False, but is {value!r}.")
+                check_flags(**{f"arch['{field.name}']": value})
             elif not isinstance(value, tuple) or len(value) != len(STRIDES):
                 raise ValueError(
                     f"arch['{field.name}'] must have one entry for each of the {len(STRIDES)} stages, but is {value}."
@@ -100,6 +101,23 @@ def checked_frozen_stages(frozen_stages: int, num_stages: int, out_indices: tupl
             f"out_indices={out_indices} needs), but is {frozen_stages}."
         )
     return frozen_stages
+
+
+def check_flags(**flags: bool) -> None:
+    """Raises a ValueError where one of these arguments is neither True nor False."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be True or False, but is {flag!r}.")
+
+
+def check_image_size(x: Tensor, trunk: str) -> None:
+    """Raises a ValueError where images, (N, C, H, W), are too small for the trunk of this name."""
+    height, width = x.shape[-2:]
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(
+            f"{trunk} needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, but got {height}x{width}; "
+            "resize or pad them."
+        )
 
 
 def is_whole(value: object, least: int) -> bool:

@@ -14,13 +14,13 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .arch import (
-    MIN_SIZE,
     STRIDES,
     FVNetArch,
     as_tuple,
+    check_flags,
+    check_image_size,
     checked_frozen_stages,
     checked_out_indices,
     is_number,
@@ -28,6 +28,7 @@ from .arch import (
 )
 from .conv_norm import fuse_conv_norms
 from .mpfb import MPFB, Phase, UnitOptions
+from .norms import hold_norms
 from .stage import Downsample, Stage, Stem
 
 NORM_CFG = dict(type="BN", requires_grad=True)
@@ -128,9 +129,7 @@ class FVNet(BaseModule):
             raise ValueError(f"drop_path_rate must be at least 0 and less than 1, but is {drop_path_rate}.")
         if not is_whole(in_channels, 1):
             raise ValueError(f"in_channels must be a whole number of at least 1, but is {in_channels}.")
-        for name, flag in (("norm_eval", norm_eval), ("with_cp", with_cp)):
-            if not isinstance(flag, bool):
-                raise ValueError(f"{name} must be True or False, but is {flag!r}.")
+        check_flags(norm_eval=norm_eval, with_cp=with_cp)
         self.norm_eval = norm_eval
 
         self.stem = Stem(
@@ -213,11 +212,7 @@ class FVNet(BaseModule):
         Raises:
             ValueError: The image is too small.
         """
-        if min(x.shape[-2:]) < MIN_SIZE:
-            raise ValueError(
-                f"FVNet needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, but got "
-                f"{x.shape[-2]}x{x.shape[-1]}; resize or pad them."
-            )
+        check_image_size(x, "FVNet")
         x = self.stem(x)
         outputs = []
         for stage in self.stages[:num_stages]:
@@ -246,9 +241,7 @@ class FVNet(BaseModule):
         for module in self._frozen_modules():
             module.eval()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            hold_norms(self)
         return self
 
     def compile(self, *args: object, **kwargs: object) -> None:

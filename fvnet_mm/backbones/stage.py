@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from .conv_norm import ConvNorm
 from .mpfb import MPFB
-from .recompute import recomputed
+from .recompute import run_block
 
 
 class Stem(nn.Sequential):
@@ -66,5 +65,5 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         for block in self.blocks:
-            x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            x = run_block(block, x, self.with_cp)
         return x

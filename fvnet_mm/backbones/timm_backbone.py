@@ -11,9 +11,9 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES, checked_frozen_stages, checked_out_indices
+from .arch import STRIDES, check_flags, check_image_size, checked_frozen_stages, checked_out_indices
+from .norms import hold_norms
 from .timm_features import (
     check_name,
     classifier,
@@ -86,6 +86,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.out_indices = checked_out_indices(out_indices)
         self.frozen_stages = checked_frozen_stages(frozen_stages, self.out_indices[-1] + 1, self.out_indices)
+        check_flags(norm_eval=norm_eval, with_cp=with_cp)
         self.norm_eval = norm_eval
         levels = requested_levels(model_name, self.out_indices)
         self.channels = tuple(level.channels for level in levels)
@@ -134,14 +135,10 @@ class TimmBackbone(BaseModule):
         Raises:
             ValueError: The image is too small.
         """
-        height, width = x.shape[-2:]
-        if min(height, width) < MIN_SIZE:
-            raise ValueError(
-                f"{self.model_name} needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, but got "
-                f"{height}x{width}; resize or pad them."
-            )
+        check_image_size(x, self.model_name)
         if self._size_divisor == 1:
             return tuple(features(self.timm_model, x, self._indices))
+        height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % self._size_divisor, 0, -height % self._size_divisor))
         outputs = features(self.timm_model, padded, self._indices)
         return tuple(
@@ -157,9 +154,7 @@ class TimmBackbone(BaseModule):
             if inside and inside <= self._frozen:
                 module.eval()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            hold_norms(self)
         return self
 
     def convert_state_dict(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from .arch import MIN_SIZE, STRIDES, checked_frozen_stages
-from .recompute import recomputed
+from .arch import STRIDES, check_flags, check_image_size, checked_frozen_stages
+from .norms import hold_norms
+from .recompute import run_block
 
 
 class StagedTrunk(BaseModule):
@@ -42,10 +41,11 @@ class StagedTrunk(BaseModule):
             with_cp: Keep only the inputs of blocks and compute the rest again in the backward pass.
 
         Raises:
-            ValueError: ``frozen_stages`` is out of range.
+            ValueError: An argument is outside what it allows.
         """
         self.out_indices = out_indices
         self.frozen_stages = checked_frozen_stages(frozen_stages, len(channels), out_indices)
+        check_flags(norm_eval=norm_eval, with_cp=with_cp)
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self._stage_channels = tuple(channels)
@@ -81,16 +81,12 @@ class StagedTrunk(BaseModule):
         Raises:
             ValueError: The image is too small.
         """
-        if min(x.shape[-2:]) < MIN_SIZE:
-            raise ValueError(
-                f"{type(self).__name__} needs images of at least {MIN_SIZE}x{MIN_SIZE} pixels, but got "
-                f"{x.shape[-2]}x{x.shape[-1]}; resize or pad them."
-            )
+        check_image_size(x, type(self).__name__)
         x = getattr(self, self.stem_name)(x)
         outputs = []
         for i, stage in enumerate(self.stages()):
             for block in stage:
-                x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+                x = run_block(block, x, self.with_cp)
             if i in self.out_indices:
                 outputs.append(self.output(i, x))
         return tuple(outputs)
@@ -100,9 +96,7 @@ class StagedTrunk(BaseModule):
         super().train(mode)  # mmpretrain's returns None
         self._freeze_stages()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            hold_norms(self)
         return self
 
     def _freeze_stages(self) -> None:

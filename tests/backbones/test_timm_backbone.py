@@ -242,6 +242,8 @@ def test_in_channels():
         (dict(model_name="resnet18", out_indices=(0, 1), frozen_stages=3), "frozen_stages must be from -1"),
         (dict(model_name="resnet18", drop_path_rate=1.0), "drop_path_rate must be at least 0 and less than 1"),
         (dict(model_name="repvit_m0_9", drop_path_rate=0.1), "'repvit_m0_9' has no stochastic depth"),
+        (dict(model_name="resnet18", norm_eval="no"), "norm_eval must be True or False, but is 'no'"),
+        (dict(model_name="resnet18", with_cp=1), "with_cp must be True or False, but is 1"),
         (dict(model_name="dla46_c", with_cp=True), "'dla46_c' cannot compute activations again"),
         (dict(model_name="resnet18", bogus=1), "bogus"),
     ],

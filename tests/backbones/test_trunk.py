@@ -175,6 +175,10 @@ def test_bad_arguments(build):
         build(out_indices=(3, 4))
     with pytest.raises(ValueError, match=r"^frozen_stages must be from -1 \(nothing\) to 2"):
         build(out_indices=(0, 1), frozen_stages=3)
+    with pytest.raises(ValueError, match="norm_eval must be True or False, but is 'no'"):
+        build(norm_eval="no")
+    with pytest.raises(ValueError, match="with_cp must be True or False, but is 1"):
+        build(with_cp=1)
     with pytest.raises(ValueError, match="needs images of at least 32x32 pixels, but got 31x64"):
         build()(image(31, 64))
 

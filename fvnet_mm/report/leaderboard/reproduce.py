@@ -14,7 +14,7 @@ from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.names import MAIN_METRICS, length_in_words, protocol_summary
-from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
+from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id, trunk_parameters
 
 CONFIDENCE = 0.95
 UNKNOWN = "unknown"
@@ -168,8 +168,9 @@ def judge(
         ground_truth: Annotation file or folder of label maps, where it is no longer where the records say.
 
     Raises:
-        UserError: The repetition is of another row, one of them has not finished or has no result, or the runs
-            behind the row tell of no spread and predictions or ground truth are missing.
+        UserError: The repetition is of another row (another protocol, trunk, code or initial weights), one of them
+            has not finished or has no result, or the runs behind the row tell of no spread and predictions or ground
+            truth are missing.
     """
     first = runs[0].record
     metric = metric or MAIN_METRICS[first.task]
@@ -186,14 +187,26 @@ def judge(
 
 
 def _check_same(first: RunRecord, again: FoundRun) -> None:
-    differences = first.protocol.differences(again.record.protocol)
-    trunk = (first.backbone.name, first.backbone.type, first.backbone.arguments)
-    other = (again.record.backbone.name, again.record.backbone.type, again.record.backbone.arguments)
+    """All that tells rows apart, but for the names of configs: a repetition may have one of its own."""
+    other = again.record
+    differences = first.protocol.differences(other.protocol)
     reasons = [f"{name.replace('_', ' ')} {ours!r} and not {theirs!r}" for name, (ours, theirs) in differences.items()]
-    reasons += ["another trunk or other arguments of it"] if trunk != other else []
-    reasons += [f"framework {again.record.framework}"] if first.framework != again.record.framework else []
+    if first.backbone != other.backbone:
+        reasons.append("another trunk, other arguments of it or other code")
+    ours, theirs = trunk_parameters(first), trunk_parameters(other)
+    if ours != theirs:
+        reasons.append(f"{_known(ours)} parameters in its trunk and not {_known(theirs)}")
+    if _initial(first) != _initial(other):
+        reasons.append("other initial weights")
+    if first.framework != other.framework:
+        reasons.append(f"framework {first.framework} and not {other.framework}")
     if reasons:
         raise UserError(f"{again.file} repeats another row than this one: the row has {'; '.join(reasons)}.")
+
+
+def _initial(record: RunRecord) -> dict[str, str | None]:
+    """By part of the model the digest of the weights that it started from."""
+    return {weights.part: weights.sha256 for weights in record.weights}
 
 
 def _value(run: FoundRun, metric: str) -> float:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import Backbone, Environment, Weights
+from fvnet_mm.records import Backbone, Complexity, Config, Environment, Weights
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.reproduce import (
     describe_row,
@@ -153,6 +153,28 @@ def test_what_cannot_be_judged(write_run, write_predicted_run, work_dirs):
     (again.folder / "predictions.bbox.json").unlink()
     with pytest.raises(UserError, match="predictions"):
         judge(row, again)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("complexity", Complexity(parameters={"backbone": 1234}), "parameters in its trunk and not 1234"),
+        ("complexity", None, "parameters in its trunk and not unknown"),
+        ("backbone", Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t"), source_sha256="1" * 64), "code"),
+        ("weights", (Weights(part="backbone", source="a.pth", sha256="1" * 64),), "other initial weights"),
+        ("framework", "mask_rcnn", "framework retinanet and not mask_rcnn"),
+    ],
+)
+def test_a_repetition_of_another_row_is_refused(write_run, work_dirs, field, value, reason):
+    row = [run_of(write_run(f"run{seed}", seed=seed, AP=31.0 + seed)) for seed in range(2)]
+    again = run_of(write_run("../again", seed=2, AP=31.0, **{field: value}))
+    with pytest.raises(UserError, match=f"repeats another row than this one: the row has .*{reason}"):
+        judge(row, again)
+
+
+def test_a_repetition_may_have_a_config_of_its_own(write_run, work_dirs):
+    row = [run_of(write_run(f"run{seed}", seed=seed, AP=31.0 + seed)) for seed in range(2)]
+    assert judge(row, run_of(write_run("../again", seed=2, AP=31.0, config=Config(name="mine")))).within
 
 
 def test_moved_ground_truth_is_named(write_predicted_run, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def find_row(name: str, folders: Sequence[Path], again: FoundRun | None = None) 
         raise UserError(f"{name} is a published row, which has no runs; the leaderboard names its source.")
     if matches:
         raise UserError(f"{len(matches)} rows below {places} begin with {name!r}: {', '.join(matches)}; name one.")
-    if told := next((conflict for conflict in conflicts if f" of {name}" in conflict), None):
-        raise UserError(told)
+    if told := [problem for row, problems in conflicts.items() if row.startswith(name) for problem in problems]:
+        raise UserError(told[0])
     if again is not None and row_id(again.record).startswith(name):
         raise UserError(f"{again.name} is the only run of its row below {places}; name the work dir of another run.")
     raise UserError(
@@ -114,27 +114,25 @@ def _facts(run: FoundRun) -> list[tuple[str, str]]:
     config = (run.folder / record.config.file) if record.config.file is not None else record.config.name
     commit = _known(environment.git_commit) + " with uncommitted changes" * bool(environment.git_dirty)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(environment.versions.items()))
-    facts = [
+    return [
         ("command", shlex.join(record.command) or UNKNOWN),
         ("config", f"{config} (SHA-256 {_known(record.config.sha256)})"),
-        *(("weights", _weights(record, index)) for index in range(len(record.weights))),
-        *([] if record.weights else [("weights", "none loaded")]),
+        *(("weights", weights) for weights in _weights(record)),
         ("data", _data(record)),
         ("commit", commit),
         ("versions", versions or UNKNOWN),
         ("device", f"{_known(environment.device)}, {_known(environment.world_size)} process(es)"),
         ("checkpoint", f"{_known(record.checkpoint)} (SHA-256 {_known(record.checkpoint_sha256)})"),
     ]
-    if record.origin == "imported" and not record.weights:
-        facts[2] = ("weights", UNKNOWN)
-    return facts
 
 
-def _weights(record: RunRecord, index: int) -> str:
-    weights = record.weights[index]
-    share = "an unknown share" if weights.share is None else f"{weights.share:.1%}"
-    part = weights.part or "the model"
-    return f"{share} of {part} from {weights.source} (SHA-256 {_known(weights.sha256)})"
+def _weights(record: RunRecord) -> Iterator[str]:
+    if not record.weights:
+        yield UNKNOWN if record.origin == "imported" else "none loaded"
+    for weights in record.weights:
+        share = "an unknown share" if weights.share is None else f"{weights.share:.1%}"
+        part = weights.part or "the model"
+        yield f"{share} of {part} from {weights.source} (SHA-256 {_known(weights.sha256)})"
 
 
 def _data(record: RunRecord) -> str:

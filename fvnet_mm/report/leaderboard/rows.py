@@ -25,8 +25,8 @@ INITIAL = f"{CHANGES_TRUNK}init_cfg"
 """How one begins that changes no more than what the trunk starts from, of which the protocol and the weights tell."""
 
 
-def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], list[str]]:
-    """Runs by the id of their row, and the problems met.
+def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], dict[str, list[str]]]:
+    """Runs by the id of their row, and the problems met, by that id, too; a row may have problems and no runs.
 
     Of a row that has finished runs the others are left away: they are on their way, or were stopped and run again.
     Two runs that claim one seed are named, and neither is used, since nothing says which of them is meant; but a
@@ -35,11 +35,10 @@ def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], lis
     groups: dict[str, list[FoundRun]] = defaultdict(list)
     for run in runs:
         groups[row_id(run.record)].append(run)
-    problems = []
+    problems = {}
     for name, group in groups.items():
         finished = [run for run in group if run.record.status == "finished"]
-        groups[name], conflicts = _one_run_a_seed(finished or group)
-        problems += conflicts
+        groups[name], problems[name] = _one_run_a_seed(finished or group)
     return {name: group for name, group in groups.items() if group}, problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: b
         for name, runs in groups.items():
             first = runs[0].record
             by_table[first.protocol.fingerprint, first.framework, data_key(first)][name] = runs
-        conflicts += version_problems([runs[0].record for runs in groups.values()], collection.benchmarks)
+        of_versions = version_problems([runs[0].record for runs in groups.values()], collection.benchmarks)
         results = read_published() if published else []
         tables = [
             _table(framework, rows, results, collection.benchmarks) for (_, framework, _), rows in by_table.items()
@@ -61,7 +62,7 @@ def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: b
     return Leaderboard(
         suite_version=fvnet_mm.__version__,
         tables=_titled(sorted(tables, key=_place)),
-        problems=tuple(sorted((*collection.problems, *conflicts))),
+        problems=tuple(sorted((*collection.problems, *itertools.chain(*conflicts.values()), *of_versions))),
     )
 
 

@@ -35,6 +35,14 @@ def test_a_row_is_found_by_the_beginning_of_its_name(write_run, work_dirs):
         find_row("published-retinanet-resnet50-01234567", [work_dirs])
 
 
+def test_a_row_whose_runs_all_claim_one_seed_is_told_of(write_run, work_dirs):
+    for name in ("a", "b"):
+        write_run(name, seed=0)
+    write_run("c", backbone=Backbone(name="fvnet_s"))
+    with pytest.raises(UserError, match="2 records claim seed 0 of retinanet-fvnet_t-"):
+        find_row("retinanet-fvnet_t", [work_dirs])
+
+
 def test_runs_are_work_dirs_or_a_row(write_run, work_dirs):
     first, second = write_run("a", seed=0), write_run("b", seed=1)
     other = write_run("c", backbone=Backbone(name="fvnet_s"))

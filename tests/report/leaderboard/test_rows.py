@@ -1,3 +1,4 @@
+import itertools
 import statistics
 from pathlib import Path
 
@@ -17,7 +18,8 @@ RECORDS = Path(__file__).with_name("records")
 def rows_of(folder: Path):
     collection = collect([folder])
     groups, conflicts = group_runs(collection.runs)
-    return {name: make_row(name, runs) for name, runs in groups.items()}, [*collection.problems, *conflicts]
+    problems = [*collection.problems, *itertools.chain(*conflicts.values())]
+    return {name: make_row(name, runs) for name, runs in groups.items()}, problems
 
 
 def only_row(folder: Path):

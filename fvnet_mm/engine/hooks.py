@@ -78,9 +78,16 @@ def counts_iterations(runner: Runner) -> bool:
     return isinstance(runner.train_loop, IterBasedTrainLoop)
 
 
+def steps_done(runner: Runner) -> int:
+    """Epochs that are done, or optimizer steps where the schedule counts iterations, as the first screen says them."""
+    if not counts_iterations(runner):
+        return runner.epoch
+    return runner.iter // (runner.cfg.optim_wrapper.get("accumulative_counts") or 1)
+
+
 @dataclass(frozen=True)
-class Evaluation:
-    """Metrics of one evaluation, after so many epochs or iterations; a detector that finds nothing has none."""
+class LoggedMetrics:
+    """An evaluation as it is logged, after so many :func:`steps_done`; a detector that finds nothing has no metrics."""
 
     step: int
     metrics: dict[str, float]
@@ -99,7 +106,7 @@ class EvaluationHistoryHook(Hook):
 
     def __init__(self, before_training: bool = False) -> None:
         self.before_training = before_training
-        self.evaluations: list[Evaluation] = []
+        self.evaluations: list[LoggedMetrics] = []
 
     def before_train(self, runner: Runner) -> None:
         if self.before_training and runner.iter == 0:
@@ -107,11 +114,10 @@ class EvaluationHistoryHook(Hook):
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        step = runner.iter if counts_iterations(runner) else runner.epoch
-        self.evaluations.append(Evaluation(step, dict(metrics or {})))
+        self.evaluations.append(LoggedMetrics(steps_done(runner), dict(metrics or {})))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.evaluations.append(Evaluation(0, dict(metrics or {})))
+        self.evaluations.append(LoggedMetrics(0, dict(metrics or {})))
 
 
 @HOOKS.register_module()

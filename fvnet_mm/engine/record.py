@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
-from fvnet_mm.engine.hooks import counts_iterations
+from fvnet_mm.engine.hooks import counts_iterations, steps_done
 from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
 from fvnet_mm.engine.run_facts import (
@@ -116,7 +116,7 @@ class RecordHook(Hook):
 
     def lacks_evaluation(self, runner: Runner) -> bool:
         """Whether the record says nothing of an evaluation of the training's present state."""
-        return self._record is not None and _step(runner) not in {done.step for done in self._record.evaluations}
+        return self._record is not None and steps_done(runner) not in {done.step for done in self._record.evaluations}
 
     def _begin(self, runner: Runner, origin: str) -> None:
         cfg, settings = runner.cfg, runner.cfg.to_dict()
@@ -144,7 +144,7 @@ class RecordHook(Hook):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
         before = earlier.evaluations if earlier else ()
-        evaluations = tuple(evaluation for evaluation in before if evaluation.step <= _step(runner))
+        evaluations = tuple(evaluation for evaluation in before if evaluation.step <= steps_done(runner))
         self._record = RunRecord(
             origin=origin,
             status="running",
@@ -221,7 +221,7 @@ class RecordHook(Hook):
         kept = getattr(loop.dataloader.dataset, "reduce_zero_label", True)
         place = folder / self.predictions if kept else None
         result = result_of(logged, (coco or confusion or [None])[0], self.data.folder, place, folder)
-        step = 0 if self.tested else _step(runner)
+        step = 0 if self.tested else steps_done(runner)
         before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
         if self._record.complexity is None:  # not at the start, which seconds of counting would delay
             self._set(complexity=self._complexity(runner))
@@ -276,13 +276,6 @@ def current_checkpoint(runner: Runner) -> Path | None:
     name = f"iter_{runner.iter}.pth" if counts_iterations(runner) else f"epoch_{runner.epoch}.pth"
     path = Path(runner.work_dir, name)
     return path if path.is_file() else None
-
-
-def _step(runner: Runner) -> int:
-    """Epochs or optimizer steps that are done."""
-    if not counts_iterations(runner):
-        return runner.epoch
-    return runner.iter // (runner.cfg.optim_wrapper.get("accumulative_counts") or 1)
 
 
 def _batch(runner: Runner) -> dict[str, int]:

@@ -21,7 +21,7 @@ from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.finite_outputs import FiniteEvaluationHook
 from fvnet_mm.engine.graphs import GraphedTrunkHook
-from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, counts_iterations
+from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
 from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
@@ -57,7 +57,7 @@ class RunResult:
         log_file: The log of this process.
         data: What it ran on.
         evaluations: Those of this process, the oldest first.
-        unit: What their steps count: 'epoch' or 'iteration'.
+        unit: What their steps count: 'epoch' or 'step' (of the optimizer).
         predictions: Those of the last evaluation (see :data:`PREDICTIONS`, :data:`TEST_PREDICTIONS`).
         checkpoint: The newest checkpoint of the run, or the one that was tested.
         scalars: Logged losses and metrics, a file for every start of the run, oldest first.
@@ -66,7 +66,7 @@ class RunResult:
     work_dir: Path
     log_file: Path
     data: DataSource
-    evaluations: list[Evaluation]
+    evaluations: list[LoggedMetrics]
     unit: str
     predictions: Path
     checkpoint: Path | None
@@ -275,7 +275,7 @@ def _result(
         log_file=Path(runner.log_dir) / f"{runner.timestamp}.log",
         data=data,
         evaluations=history.evaluations,
-        unit="iteration" if counts_iterations(runner) else "epoch",
+        unit="step" if counts_iterations(runner) else "epoch",
         predictions=work_dir / predictions,
         checkpoint=checkpoint,
         scalars=sorted(work_dir.glob("*/vis_data/scalars.json")),

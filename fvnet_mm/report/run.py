@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 
 from fvnet_mm.data.ade20k_layout import Ade20kFolder
 from fvnet_mm.data.coco_layout import CocoFolder
-from fvnet_mm.engine.hooks import Evaluation
+from fvnet_mm.engine.hooks import LoggedMetrics
 from fvnet_mm.engine.session import RunResult
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.classification_sheet import draw_classification_sheet
@@ -87,6 +87,6 @@ def _when(step: int, unit: str) -> str:
     return f"after {step} {unit}{'s' * (step != 1)}" if step else "untrained"
 
 
-def _first_and_last(result: RunResult) -> list[Evaluation]:
+def _first_and_last(result: RunResult) -> list[LoggedMetrics]:
     first, last = result.evaluations[0], result.evaluations[-1]
     return [first, last] if first.step == 0 and first is not last else [last]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
+from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
-from fvnet_mm.engine.hooks import Evaluation, EvaluationHistoryHook, ProgressHook, ReproducibleEpochHook, seed_worker
+from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, ProgressHook, ReproducibleEpochHook, seed_worker
 
 
 class Terminal(io.StringIO):
@@ -104,4 +105,14 @@ def test_history_evaluates_first_when_asked_and_only_at_the_start() -> None:
     history.before_train(runner)
     runner.iter, runner.epoch = 4, 1
     history.before_train(runner)
-    assert history.evaluations == [Evaluation(0, {"AP": 0.0})]
+    assert history.evaluations == [LoggedMetrics(0, {"AP": 0.0})]
+
+
+def test_history_counts_optimizer_steps_where_the_schedule_counts_iterations() -> None:
+    runner = make_runner()
+    runner.cfg = SimpleNamespace(optim_wrapper=dict(accumulative_counts=4))
+    runner.train_loop = object.__new__(IterBasedTrainLoop)
+    runner.iter = 12  # passes of a quarter of the batch
+    history = EvaluationHistoryHook()
+    history.after_val_epoch(runner, {"mIoU": 31.0})
+    assert history.evaluations == [LoggedMetrics(3, {"mIoU": 31.0})]

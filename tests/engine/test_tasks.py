@@ -50,7 +50,7 @@ def test_segmentation_with_classes_of_ones_own(
     screen = capsys.readouterr().out
     assert "2: background, sky" in screen
     assert "SyncBN is BN here" in screen
-    assert "after 8 iterations mIoU" in screen
+    assert "after 8 steps   mIoU" in screen
     assert "per class results" not in screen
     predicted = {
         value for file in (tmp_path / "work/predictions/val").iterdir() for value in np.unique(Image.open(file))
@@ -62,7 +62,7 @@ def test_segmentation_with_classes_of_ones_own(
     assert (
         run("test", SEMANTIC_FPN, checkpoint, "--data", data, "--work-dir", tmp_path / "test", *small_segmentation) == 0
     )
-    line = next(line for line in screen.splitlines() if "after 8 iterations" in line)
+    line = next(line for line in screen.splitlines() if "after 8 steps" in line)
     assert line.partition("mIoU")[2] in capsys.readouterr().out
 
 

@@ -5,6 +5,7 @@ Imports neither torch nor the OpenMMLab libraries, so that ``--help`` answers at
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -139,6 +140,13 @@ def count(text: str, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"a whole number of at least {least} is needed, not {text!r}")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """The type of an argument that is a length of time."""
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
+        raise argparse.ArgumentTypeError(f"takes a number of seconds such as 0.25, not {text!r}")
+    return float(text)
 
 
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:

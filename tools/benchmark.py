@@ -5,11 +5,10 @@ python tools/benchmark.py configs/retinanet_fvnet_s_coco.py --backbone repvit_m1
 """
 
 import argparse
-import re
 from datetime import datetime
 from pathlib import Path
 
-from fvnet_mm.cli import count, run_tool, show_progress
+from fvnet_mm.cli import count, run_tool, seconds, show_progress
 from fvnet_mm.errors import UserError
 
 
@@ -71,7 +70,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
     how.add_argument("--isolate", action="store_true", help="a process for each model")
     how.add_argument("--rounds", type=count, default=20, metavar="N", help="turns of each model (default: 20)")
     how.add_argument(
-        "--turn-seconds", type=_seconds, default=0.25, metavar="S", help="least length of a turn (default: 0.25)"
+        "--turn-seconds", type=seconds, default=0.25, metavar="S", help="least length of a turn (default: 0.25)"
     )
     return parser
 
@@ -85,12 +84,6 @@ def _size(text: str) -> tuple[int, int]:
 
 def _batch(text: str) -> int:
     return 0 if text == "max" else count(text)
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
-        raise argparse.ArgumentTypeError(f"takes a number of seconds such as 0.25, not {text!r}")
-    return float(text)
 
 
 def main(arguments: argparse.Namespace) -> None:

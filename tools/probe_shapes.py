@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fvnet_mm.bench.probe_names import MODELS
-from fvnet_mm.cli import count, run_tool, seed
+from fvnet_mm.cli import count, run_tool, seconds, seed
 
 
 def probe_shapes_parser() -> argparse.ArgumentParser:
@@ -21,7 +21,7 @@ def probe_shapes_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=count, default=20)
     parser.add_argument("--object-only", action="store_true", help="show the object alone, its surroundings grey")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop then; the same command goes on")
+    parser.add_argument("--stop-after", type=seconds, metavar="SECONDS", help="stop then; the same command goes on")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the result")
     return parser
 

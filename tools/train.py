@@ -5,8 +5,9 @@ python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --
 """
 
 import argparse
+from functools import partial
 
-from fvnet_mm.cli import add_initial_weights, run_tool, state_pretraining, test_command, tool_parser
+from fvnet_mm.cli import add_initial_weights, count, run_tool, state_pretraining, test_command, tool_parser
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def train_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--skip-nonfinite",
-        type=int,
+        type=partial(count, least=0),
         default=0,
         metavar="N",
         help="leave out up to N optimizer steps whose loss or gradient is not finite (default: stop at the first)",

@@ -46,6 +46,9 @@ def test_the_tool_writes_a_record_and_refuses_in_sentences(
     assert (record["crops"], record["epochs"], len(record["accuracy_by_size"])) == ("window", 2, 3)
     assert list(tmp_path.iterdir()) == [out]
     assert run("probe_shapes", *words, "--epochs", 0) == 2
+    for time in ("nan", "-1"):
+        assert run("probe_shapes", *words, "--stop-after", time) == 2
+        assert f"takes a number of seconds such as 0.25, not '{time}'" in capsys.readouterr().err
     broken = shutil.copytree(root, tmp_path / "broken")
     (broken / "images" / "training" / "train_000001.jpg").write_bytes(b"")
     assert run("probe_shapes", broken, "--model", "linear", "--out", tmp_path / "other.json") == 2

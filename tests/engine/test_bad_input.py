@@ -252,6 +252,12 @@ def test_seed(seed: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["-1", "x", "1.5"])
+def test_number_of_steps_to_leave_out(number: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", CONFIG, "--skip-nonfinite", number) == 2
+    assert f"a whole number of at least 0 is needed, not '{number}'" in capsys.readouterr().err
+
+
 def test_option_without_a_value(refused: Callable[..., str], data: Path) -> None:
     assert "KEY=VALUE" in refused("train", "--data", data, "--cfg-options", "train_cfg.max_epochs")
 

@@ -9,24 +9,20 @@ import hashlib
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AllowInfNan, Field, PositiveInt, model_validator
 
+from fvnet_mm.records.parts import Number, Part
 from fvnet_mm.records.schema import Backbone
 
 SCHEMA_VERSION = 1
 
-Number = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 What = Literal["trunk", "model", "predict"]
 Precision = Literal["float32", "bf16", "fp16"]
 Size = tuple[PositiveInt, PositiveInt]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Conditions(_Part):
+class Conditions(Part):
     """What every time of a run was measured under; results of other conditions are never in one table.
 
     Attributes:
@@ -81,7 +77,7 @@ class Conditions(_Part):
         return ", ".join(part for part in parts if part)
 
 
-class Case(_Part):
+class Case(Part):
     """What a pass is: a part of the model on so many images of (height, width)."""
 
     what: What
@@ -89,14 +85,14 @@ class Case(_Part):
     batch: PositiveInt
 
 
-class Clock(_Part):
+class Clock(Part):
     """Clock of the device in MHz, and what held an NVIDIA GPU's back, such as 'thermal'; None where unreadable."""
 
     mhz: Number | None = None
     throttled: tuple[str, ...] | None = None
 
 
-class Skipped(_Part):
+class Skipped(Part):
     """An operator that a counter has no count for: calls, and its share of all values that operators wrote."""
 
     operator: str
@@ -104,7 +100,7 @@ class Skipped(_Part):
     share: Number
 
 
-class Counted(_Part):
+class Counted(Part):
     """MACs of one image, by two counters, and what memory must at least carry.
 
     Attributes:
@@ -146,7 +142,7 @@ class Counted(_Part):
         return scale * (self.weight_bytes + batch * self.activation_bytes) / bandwidth * 1e3
 
 
-class Model(_Part):
+class Model(Part):
     """A model of a run.
 
     Attributes:
@@ -175,7 +171,7 @@ class Model(_Part):
         return next((counted for counted in self.counted if (counted.what, counted.size) == (part, size)), None)
 
 
-class Ratio(_Part):
+class Ratio(Part):
     """How many times as fast as the baseline, with the 95 % interval over the rounds; None from too few rounds."""
 
     value: Positive
@@ -183,7 +179,7 @@ class Ratio(_Part):
     high: Positive | None = None
 
 
-class Times(_Part):
+class Times(Part):
     """Times of a pass in ms over ``n`` passes in ``rounds`` rounds, and why they are unsteady, if they are."""
 
     p50_ms: Positive
@@ -195,7 +191,7 @@ class Times(_Part):
     unsteady: tuple[str, ...] = ()
 
 
-class Measurement(_Part):
+class Measurement(Part):
     """The times of one model in one case.
 
     Attributes:
@@ -224,7 +220,7 @@ class Measurement(_Part):
         return self.case.batch / self.times.mean_ms * 1e3
 
 
-class BenchmarkRecord(_Part):
+class BenchmarkRecord(Part):
     """One run of the benchmark.
 
     Attributes:
@@ -246,7 +242,7 @@ class BenchmarkRecord(_Part):
     finished: bool
     command: tuple[str, ...] = ()
     conditions: Conditions
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     bandwidth: Positive
     baseline: str
     models: tuple[Model, ...]
@@ -257,7 +253,7 @@ class BenchmarkRecord(_Part):
     def _check_names(self) -> BenchmarkRecord:
         unknown = ({self.baseline} | {entry.model for entry in self.measurements}) - {m.name for m in self.models}
         if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))} is measured and not among the models")
+            raise ValueError(f"{', '.join(sorted(unknown))} is named as baseline or measured, and not among the models")
         return self
 
     @property

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.records.benchmark import SCHEMA_VERSION, BenchmarkRecord
+from fvnet_mm.records.parts import first_fault
 
 BENCHMARK = "benchmark.json"
 
@@ -43,6 +44,4 @@ def read_benchmark(path: Path) -> BenchmarkRecord:
     try:
         return BenchmarkRecord.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the record"
-        raise UserError(f"{path} is no valid benchmark record: {place}: {first['msg']}.") from error
+        raise UserError(f"{path} is no valid benchmark record: {first_fault(error)}.") from error

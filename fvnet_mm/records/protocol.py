@@ -2,10 +2,12 @@
 
 import hashlib
 
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import computed_field, model_validator
+
+from fvnet_mm.records.parts import Part
 
 
-class Protocol(BaseModel):
+class Protocol(Part):
     """What a number was measured under. Two results may be ranked against each other if all of it is the same.
 
     The trunk, the seed, the number of devices and the machine are no part of it: that is what a table compares, or
@@ -40,8 +42,6 @@ class Protocol(BaseModel):
         pretraining: Of the trunk's initial weights: 'scratch', 'plain', 'distilled', or 'unstated' where nobody says;
             'fine-tuned' where more of the model than its trunk was loaded.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     framework: str | None = None
     data: str | None = None

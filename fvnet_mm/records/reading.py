@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
+from fvnet_mm.records.parts import first_fault
 from fvnet_mm.records.schema import SCHEMA_VERSION, RunRecord
 
 RECORD, TEST_RECORD = "run.json", "test.json"
@@ -62,7 +63,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path} is no valid run record: {_faults(error)}.") from error
+        raise UserError(f"{path} is no valid run record: {first_fault(error)}.") from error
 
 
 def write_record(record: RunRecord, path: Path) -> None:
@@ -104,15 +105,3 @@ def find_records(
 
 def _refuse(error: OSError) -> None:
     raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}.") from error
-
-
-def _faults(error: ValidationError) -> str:
-    """The first fault, and how many more there are."""
-    first, *others = error.errors(include_url=False)
-    # Not the tags of unions, which are no fields.
-    place = ".".join(str(part) for part in first["loc"] if not re.search(r"[-\[(]", str(part)) and part != "nullable")
-    value = f" (it is {first['input']!r:.60})" if first["type"] not in ("extra_forbidden", "missing") else ""
-    messages = {"extra_forbidden": "is a field that the schema does not know", "missing": "is missing"}
-    message = messages.get(first["type"], first["msg"].removeprefix("Value error, "))
-    more = f", and {len(others)} more fault{'s' * (len(others) > 1)}" if others else ""
-    return f"{place}{' ' if first['type'] in messages else ': '}{message}{value}{more}"

@@ -4,24 +4,20 @@ Paths are relative to the record's folder. Accuracies are in percent. Unknown va
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from fvnet_mm.records.parts import Number, Part
 from fvnet_mm.records.protocol import Protocol
 
 SCHEMA_VERSION = 1
-"""Version that is written. Older versions are read (see :mod:`fvnet_mm.records.reading`), newer ones refused."""
+"""Version that is written, the first one; newer ones are refused (see :mod:`fvnet_mm.records.reading`)."""
 
-Number = Annotated[float, AllowInfNan(False)]
 Task = Literal["detection", "instance_segmentation", "semantic_segmentation", "classification"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Config(_Part):
+class Config(Part):
     """The config that was run: its name (``retinanet_fvnet_s_coco``), the file beside the record, and its digest."""
 
     name: str
@@ -29,7 +25,7 @@ class Config(_Part):
     sha256: str | None = None
 
 
-class Backbone(_Part):
+class Backbone(Part):
     """The trunk: what it is called, and what makes it.
 
     Attributes:
@@ -42,11 +38,11 @@ class Backbone(_Part):
 
     name: str
     type: str | None = None
-    arguments: dict[str, object] = {}
+    arguments: dict[str, object] = Field(default_factory=dict)
     source_sha256: str | None = None
 
 
-class Weights(_Part):
+class Weights(Part):
     """What a part of the model started from.
 
     Attributes:
@@ -64,7 +60,7 @@ class Weights(_Part):
     distilled: bool | None = None
 
 
-class Split(_Part):
+class Split(Part):
     """A split of the data: number of images and of objects (detection), and the fingerprint of its files."""
 
     images: int
@@ -72,7 +68,7 @@ class Split(_Part):
     fingerprint: str | None = None
 
 
-class Data(_Part):
+class Data(Part):
     """The data: 'demo' or the folder's name, its classes, and its splits; a test has no training split."""
 
     label: str
@@ -81,11 +77,11 @@ class Data(_Part):
     val: Split | None = None
 
 
-class Complexity(_Part):
+class Complexity(Part):
     """Parameters and MACs of the model's parts (backbone, neck, heads), MACs at an image of (height, width)."""
 
     parameters: dict[str, int]
-    macs: dict[str, int] = {}
+    macs: dict[str, int] = Field(default_factory=dict)
     shape: tuple[int, int] | None = None
 
     @property
@@ -99,12 +95,12 @@ class Complexity(_Part):
         return sum(self.macs.values()) if self.macs else None
 
 
-class Environment(_Part):
+class Environment(Part):
     """Where it ran: versions of the libraries, the device, the number of processes, how the batch of an optimizer step
     was made up of them (images of one in a forward pass, and passes a step), and the state of the repository.
     """
 
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     device: str | None = None
     world_size: int | None = None
     images_per_device: int | None = None
@@ -114,7 +110,7 @@ class Environment(_Part):
     git_dirty: bool | None = None
 
 
-class Times(_Part):
+class Times(Part):
     """When it began and was last written (UTC), seconds of training and of evaluation, and the training's peak
     memory on a GPU in bytes."""
 
@@ -125,7 +121,7 @@ class Times(_Part):
     peak_memory: int | None = None
 
 
-class Speed(_Part):
+class Speed(Part):
     """Measured speed: see the benchmark that wrote it. Latency in ms at batch 1, throughput in images a second."""
 
     latency_ms: Number | None = None
@@ -135,21 +131,21 @@ class Speed(_Part):
     shape: tuple[int, int] | None = None
 
 
-class Evaluation(_Part):
+class Evaluation(Part):
     """Metrics after so many epochs or optimizer steps, in percent, such as {'AP': 31.2, 'AP50': 50.1}."""
 
     step: int
     metrics: dict[str, Number | None]
 
 
-class ClassResult(_Part):
+class ClassResult(Part):
     """Metrics of one class, in percent, such as {'AP': 12.0} or {'IoU': 40.0, 'Acc': 55.1}; None where undefined."""
 
     name: str
     metrics: dict[str, Number | None]
 
 
-class Predictions(_Part):
+class Predictions(Part):
     """The predictions of the last evaluation, kept beside the record.
 
     Attributes:
@@ -166,7 +162,7 @@ class Predictions(_Part):
     sha256: str | None = None
 
 
-class Result(_Part):
+class Result(Part):
     """The last evaluation in full.
 
     Attributes:
@@ -183,7 +179,7 @@ class Result(_Part):
     predictions: tuple[Predictions, ...] = ()
 
 
-class RunRecord(_Part):
+class RunRecord(Part):
     """One run.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import reprlib
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.parts import first_fault
 from fvnet_mm.suite.jobs import CONFIGS, DATA_SETS, ROOT, Job, expand
 from fvnet_mm.suite.schema import DEMO, OWN, Match, Override, Run, Settings, SuiteFile
 
 _LARGEST = 1 << 20
 """Bytes of a file that is read; a suite of thousands of runs has less."""
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 1  # a few references to references are millions of values
 
 _ADDRESS = re.compile(r"[a-z][\w+-]*://")
 _TIMM = "timm:"
@@ -101,17 +98,13 @@ def _parse(path: Path) -> dict[str, object]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first fault in words, with the closest right name."""
+    """The first fault in words; of an unknown key with the closest right name."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        *above, key = first["loc"]
-        part = next((_KEYS[step] for step in reversed(above) if step in _KEYS), SuiteFile)
-        return f"{place} is no key of a suite{_closest(str(key), part.model_fields)}"
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    message = re.sub("^Value error, ", "", first["msg"])
-    return f"{place}: {message} (it is {_SHORT.repr(first['input'])})" if place else message
+    if first["type"] != "extra_forbidden":
+        return first_fault(error)
+    *above, key = first["loc"]
+    part = next((_KEYS[step] for step in reversed(above) if step in _KEYS), SuiteFile)
+    return f"{'.'.join(map(str, first['loc']))} is no key of a suite{_closest(str(key), part.model_fields)}"
 
 
 def _checked(file: SuiteFile) -> SuiteFile:

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from fvnet_mm.records.parts import Part
 
 DEMO, OWN = "demo", "config"
 """Data sets that are no folders: the generated set of ``--demo``, and what the config itself names."""
@@ -39,11 +41,7 @@ Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_path)]
 File = Annotated[Path, AfterValidator(_path)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Settings(_Part):
+class Settings(Part):
     """How a job is trained, in the words of the flags of ``tools/train.py``.
 
     Attributes:
@@ -86,7 +84,7 @@ class Settings(_Part):
         return Settings(**(own | said))
 
 
-class Match(_Part):
+class Match(Part):
     """Which jobs of the grid are meant: those that have one of each list; a list that is left out leaves all."""
 
     backbones: tuple[Text, ...] | None = None

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, written_or_said
 from fvnet_mm.records import RunRecord
+from fvnet_mm.records.parts import Part
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 from fvnet_mm.suite.contents import CONTENTS, digest_of
 from fvnet_mm.suite.jobs import Job
@@ -54,13 +55,11 @@ class State(enum.Enum):
     OTHER = "other run"
 
 
-class Attempt(BaseModel):
+class Attempt(Part):
     """A start of a job's training: when, on which devices, when it ended, with which exit status, and why.
 
     ``stopped`` if it was asked to end, by Ctrl-C or by Slurm: its exit status is no failure's then, whatever it is.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     started: datetime
     devices: tuple[str, ...] = ()
@@ -70,7 +69,7 @@ class Attempt(BaseModel):
     stopped: bool = False
 
 
-class JobFile(BaseModel):
+class JobFile(Part):
     """``job.json``: which training this is, and the attempts at it, the first one first.
 
     Attributes:
@@ -79,10 +78,8 @@ class JobFile(BaseModel):
         attempts: All of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     definition: dict[str, object]
-    digests: dict[str, str] = {}
+    digests: dict[str, str] = Field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
 
 

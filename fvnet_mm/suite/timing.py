@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from fvnet_mm.data.class_shapes import write_class_shapes
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.records.parts import Part
 from fvnet_mm.records.reading import RECORD, read_record
 from fvnet_mm.suite.facts import Facts
 from fvnet_mm.suite.jobs import ROOT, Job
@@ -37,7 +36,7 @@ _ALL_DETECTIONS = {"retinanet": "model.test_cfg.score_thr=0", "mask_rcnn": "mode
 """By framework: what makes an untrained detector find as many objects in each image as it may."""
 
 
-class Timing(BaseModel):
+class Timing(Part):
     """What was measured of a job.
 
     Attributes:
@@ -53,8 +52,6 @@ class Timing(BaseModel):
         other_bytes: Of all else in the work dir, such as a demo's data.
         peak_memory: Bytes on the GPU; None on a CPU.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str | None
     threads: int | None

@@ -34,7 +34,7 @@ def test_what_is_no_record_is_refused_in_one_sentence(benchmark: Make, tmp_path:
         ({"schema_version": None}, "schema_version"),
         ({"bandwidth": -1}, "bandwidth"),
         ({"surplus": 1}, "surplus"),
-        ({"baseline": "nobody"}, "nobody is measured and not among the models"),
+        ({"baseline": "nobody"}, "record: nobody is named as baseline or measured, and not among the models"),
     ):
         file.write_text(json.dumps(json.loads(whole) | change))
         with pytest.raises(UserError, match=message):

@@ -1,19 +1,14 @@
 """What a leaderboard is made of: tables of rows that may be ranked, each with where its numbers come from."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict
+from pydantic import Field
 
 from fvnet_mm.records import Protocol
-
-Number = Annotated[float, AllowInfNan(False)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from fvnet_mm.records.parts import Number, Part
 
 
-class Statistic(_Part):
+class Statistic(Part):
     """Mean and standard deviation (n - 1; None for one run) over the seeds of a row."""
 
     mean: Number
@@ -21,7 +16,7 @@ class Statistic(_Part):
     n: int = 1
 
 
-class Run(_Part):
+class Run(Part):
     """One run behind a row: what a reader needs to find and to repeat it.
 
     ``record`` is the path of its run.json, relative to the folder that was tabulated, ``metrics`` its result.
@@ -34,12 +29,12 @@ class Run(_Part):
     metrics: dict[str, Number | None]
     checkpoint_sha256: str | None = None
     device: str | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     git_commit: str | None = None
     git_dirty: bool | None = None
 
 
-class Row(_Part):
+class Row(Part):
     """One trunk under one protocol, over all its seeds; or one published result.
 
     Attributes:
@@ -52,7 +47,7 @@ class Row(_Part):
         parameters: Of the trunk and of the whole model, in millions.
         macs: Of the trunk and of the whole model, in billions, at ``macs_shape``.
         macs_shape: (height, width).
-        latency_ms: At batch 1, and on what.
+        latency_ms: At batch 1.
         throughput: Images a second.
         speed_note: What of the model the two are of, at which image, on what.
         peak_memory_gb: Of training.
@@ -67,7 +62,7 @@ class Row(_Part):
     label: str
     provenance: Literal["measured", "imported", "published"]
     metrics: dict[str, Statistic]
-    per_class: dict[str, dict[str, Number | None]] = {}
+    per_class: dict[str, dict[str, Number | None]] = Field(default_factory=dict)
     parameters: tuple[Number | None, Number | None] = (None, None)
     macs: tuple[Number | None, Number | None] = (None, None)
     macs_shape: tuple[int, int] | None = None
@@ -81,7 +76,7 @@ class Row(_Part):
     note: str | None = None
 
 
-class Table(_Part):
+class Table(Part):
     """Rows of one framework on one data set under one protocol, pretraining included.
 
     ``rows`` are ordered by ``main_metric``, best first; ``published`` stands apart and is never ranked with them.
@@ -101,7 +96,7 @@ class Table(_Part):
     published: tuple[Row, ...] = ()
 
 
-class Leaderboard(_Part):
+class Leaderboard(Part):
     """Everything that is written, in the order in which it is shown, and what could not be tabulated and why."""
 
     version: Literal[1] = 1

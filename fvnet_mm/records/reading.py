@@ -16,9 +16,6 @@ from fvnet_mm.records.schema import SCHEMA_VERSION, RunRecord
 RECORD, TEST_RECORD = "run.json", "test.json"
 """File names: a run's record, and that of a test in the work dir of a training."""
 
-UPGRADES: dict[int, Callable[[dict[str, object]], dict[str, object]]] = {}
-"""By version: what makes the fields of a record of that version those of the next. Empty while there is only one."""
-
 _CONTENTS = {"predictions", "demo_data", "vis", "vis_data"}
 """Folders of a work dir that hold many files and no records."""
 
@@ -30,7 +27,7 @@ class NewerRecord(UserError):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Reads and validates a record of this or an older version of the schema.
+    """Reads and validates a record.
 
     Raises:
         NewerRecord: It was written by a newer version.
@@ -49,17 +46,13 @@ def read_record(path: Path) -> RunRecord:
     if not isinstance(content, dict) or "schema_version" not in content:
         raise UserError(f"{path} is no run record: it has no schema_version.")
     version = content["schema_version"]
-    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+    if type(version) is not int:  # nor a bool
         raise UserError(f"{path} is no run record: its schema_version is {version!r:.40}, no whole number.")
     if version > SCHEMA_VERSION:
         raise NewerRecord(
-            f"{path} has schema version {version}, written by a newer fvnet_mm; this one reads up to version "
+            f"{path} has schema version {version}, written by a newer fvnet_mm; this one reads version "
             f"{SCHEMA_VERSION}, so update it."
         )
-    for number in range(version, SCHEMA_VERSION):
-        if number not in UPGRADES:
-            raise UserError(f"{path} has schema version {version}, which no fvnet_mm ever wrote.")
-        content = {**UPGRADES[number](content), "schema_version": number + 1}
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:

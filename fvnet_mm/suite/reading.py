@@ -177,6 +177,11 @@ def _beside(path: Path) -> list[str]:
 
 
 def _check_backbone(name: str) -> None:
+    if name.endswith(".py"):
+        raise UserError(
+            f"the backbone {name} is a file, and a suite takes names alone: put the description into "
+            "configs/_base_/backbones of this repository, and name it without the .py."
+        )
     if not name.startswith(_TIMM):
         _check_name("backbone", name, [path.stem for path in (CONFIGS / "_base_" / "backbones").glob("*.py")])
         return

@@ -17,7 +17,7 @@ from fvnet_mm.errors import Stopped, UserError
 
 
 def tool_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags that every tool has."""
+    """A parser with the flags that ``tools/train.py`` and ``tools/test.py`` share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("config", type=Path, help="config file, such as configs/retinanet_fvnet_s_coco.py")
     parser.add_argument("--work-dir", type=Path, help="folder for logs, checkpoints and pictures")

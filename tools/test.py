@@ -10,7 +10,7 @@ from fvnet_mm.cli import run_tool, tool_parser
 
 
 def test_parser() -> argparse.ArgumentParser:
-    """The tool's flags: those of every tool, and the checkpoint."""
+    """The tool's flags: those shared with tools/train.py, and the checkpoint."""
     parser = tool_parser(__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint file of a run of the same config")
     return parser

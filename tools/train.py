@@ -11,7 +11,7 @@ from fvnet_mm.cli import add_initial_weights, count, run_tool, state_pretraining
 
 
 def train_parser() -> argparse.ArgumentParser:
-    """The tool's flags: those of every tool, and what only training has."""
+    """The tool's flags: those shared with tools/test.py, and what only training has."""
     parser = tool_parser(__doc__.splitlines()[0])
     parser.add_argument(
         "--resume",

@@ -13,7 +13,7 @@ from fvnet_mm.errors import UserError
 
 
 def load_config(arguments: argparse.Namespace) -> Config:
-    """Reads the config that a command line names and applies the flags that every tool has.
+    """Reads the config that a command line names and applies the flags that trainings and tests share.
 
     Order: the file, then ``--backbone``, then ``--weights`` or ``--scratch``, then ``--cfg-options``, then the
     other flags.

@@ -1,4 +1,4 @@
-"""The screen at the start of a run and the lines at its end."""
+"""The screen at the start of a run."""
 
 import platform
 from pathlib import Path
@@ -85,7 +85,7 @@ def _precision(runner: Runner) -> str:
 
 
 def describe_model(model: nn.Module) -> str:
-    """Names of a model's parts with their parameters, such as 'RetinaNet 12.3 M: FVNet 7.0 M + FPN 2.9 M + ...'."""
+    """Names of a model's parts with their parameters, as in 'RetinaNet, 14.81 M parameters: FVNet 4.92 M + ...'."""
     model = getattr(model, "module", model)
     parts = [
         f"{type(part).__name__} {count_parameters(part) / 1e6:.2f} M"

@@ -31,6 +31,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 import fvnet_mm
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.digests import sha256_of
 
 _TIMEOUT = 30  # seconds without a sign of the server
 _ATTEMPTS = 5
@@ -161,15 +162,6 @@ def cache_name(url: str) -> str:
     if readable == name and not parts.query and not any("--" in word for word in words):
         return name
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}--{readable}"
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _digits(sha256: str | None) -> str | None:

@@ -19,12 +19,13 @@ from torch import nn
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
 from fvnet_mm.engine.building import building
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
-from fvnet_mm.engine.download import locate, sha256_of
+from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.engine.fit import check_fit
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records import Weights
+from fvnet_mm.records.digests import sha256_of
 
 
 @RUNNERS.register_module()

@@ -28,7 +28,6 @@ from torch.utils.data import Dataset
 import fvnet_mm.engine.weights
 from fvnet_mm.backbones import FVNet, TimmBackbone
 from fvnet_mm.engine.checkpoint import read_checkpoint
-from fvnet_mm.engine.download import sha256_of
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.state_dicts import weights_in, wrapper_prefixes
 from fvnet_mm.engine.weights import (
@@ -40,6 +39,7 @@ from fvnet_mm.engine.weights import (
     remove_pretrained,
 )
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.digests import sha256_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
 

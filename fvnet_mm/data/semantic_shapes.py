@@ -134,12 +134,6 @@ def draw_semantic_image(seed: int, split: str, index: int, image_size: tuple[int
     return SemanticScene(scene.image, labels, category)
 
 
-def occurring_classes() -> tuple[str, ...]:
-    """The classes of ADE20K that are drawn, in the order of their labels."""
-    drawn = {*(name for grounds in SCENES.values() for name in grounds), *THINGS.values()}
-    return tuple(name for name in ADE20K_CLASSES if name in drawn)
-
-
 def _label(name: str | None) -> int:
     return 0 if name is None else ADE20K_CLASSES.index(name) + 1
 

@@ -19,9 +19,8 @@ from mmengine.registry import MODELS
 import fvnet_mm.backbones  # noqa: F401  registers them
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.files import replacing
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-DESCRIPTIONS = ROOT / "configs" / "_base_" / "backbones"
 PAGE = ROOT / "docs" / "backbones.md"
 RESOLUTION = 224
 FACTS = ("url", "license", "distilled", "epochs", "top1", "source")
@@ -162,7 +161,7 @@ def table(header: tuple[str, ...], align: str, rows: list[tuple[str, ...]]) -> s
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
-def page(descriptions: Path = DESCRIPTIONS) -> str:
+def page(descriptions: Path = CONFIGS / DESCRIPTIONS) -> str:
     """The whole page, in Markdown."""
     backbones = sorted(map(read, descriptions.glob("*.py")), key=lambda backbone: (backbone.macs, backbone.name))
     return "\n".join((INTRODUCTION, networks(backbones), "", WEIGHTS, pretraining(backbones), ""))

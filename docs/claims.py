@@ -16,7 +16,7 @@ from fvnet_mm.bench.model_complexity import (
     SEGMENTATION_SHAPE,
     WIDE_SEGMENTATION_SHAPE,
 )
-from fvnet_mm.engine.trunk import CONFIGS, DESCRIPTIONS
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 from fvnet_mm.report.leaderboard.names import PUBLISHED_AS
 from fvnet_mm.report.published import MACS_AT_512, PublishedResult, read_published
 

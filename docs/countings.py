@@ -23,7 +23,8 @@ from fvnet_mm.backbones.efficientformer import SuiteEfficientFormer
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.bench.model_complexity import CLASSIFICATION_SHAPE, count_model, head_inputs, parts_of
 from fvnet_mm.engine.config_file import read_config
-from fvnet_mm.engine.trunk import CONFIGS, describe, plug_backbone
+from fvnet_mm.engine.trunk import describe, plug_backbone
+from fvnet_mm.places import CONFIGS
 
 CLASSIFICATION = "classification"
 TRUNK = "trunk alone"

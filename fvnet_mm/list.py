@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fvnet_mm.cli import run_tool
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -84,9 +85,7 @@ def list_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Imports late, so that --help answers at once."""
-    from fvnet_mm.engine.trunk import CONFIGS, DESCRIPTIONS
-
+    """Prints a table; what makes it imports late, so that --help answers at once."""
     folder = arguments.configs or CONFIGS
     files = folder / DESCRIPTIONS if arguments.backbones else folder
     paths = sorted(path for path in files.glob("*.py") if arguments.filter in path.stem)

@@ -25,6 +25,7 @@ from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import Folder
 from fvnet_mm.engine.trunk_source import source_digest
 from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
+from fvnet_mm.places import ROOT
 from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
 from fvnet_mm.records.from_config import name_of, trunk_name
 
@@ -184,7 +185,7 @@ def describe_environment() -> Environment:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    commit, dirty = _git_state(Path(fvnet_mm.__file__).parents[1])
+    commit, dirty = _git_state(ROOT)
     return Environment(
         versions=versions,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),

@@ -6,17 +6,11 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-import fvnet_mm
 from fvnet_mm.engine.config_file import read_config
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 
 TIMM_PREFIX = "timm:"
-
-DESCRIPTIONS = Path("_base_", "backbones")
-"""Folder of the backbone descriptions, from the folder of the configs."""
-
-CONFIGS = Path(fvnet_mm.__file__).parents[1] / "configs"
-"""This repository's configs."""
 
 RETINANET_STAGES = {1, 2, 3}
 """Stages, counted from 0, that RetinaNet reads: those with strides 8, 16 and 32. The other frameworks read all."""

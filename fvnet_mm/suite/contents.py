@@ -10,8 +10,9 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 from fvnet_mm.records.digests import sha256_of
-from fvnet_mm.suite.jobs import CONFIGS, Job
+from fvnet_mm.suite.jobs import Job
 
 CONTENTS = ("config", "weights")
 """What of a job is a file whose contents count."""
@@ -33,7 +34,7 @@ def digest_of(job: Job, what: str) -> str | None:
         return None
     files = list(_with_bases(job.config, set()))
     if job.backbone is not None:
-        files.append(CONFIGS / "_base_" / "backbones" / f"{job.backbone}.py")
+        files.append(CONFIGS / DESCRIPTIONS / f"{job.backbone}.py")
     found = [_of_file(file, code=True) for file in files]
     return hashlib.sha256(repr(found).encode()).hexdigest() if found[0] is not None else None
 

@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import fvnet_mm
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import CONFIGS
 from fvnet_mm.suite.schema import DEMO, OWN, Match, Run, Settings, SuiteFile
-
-ROOT = Path(fvnet_mm.__file__).parents[1]
-CONFIGS = ROOT / "configs"
 
 DATA_SETS = {"retinanet": "coco", "mask_rcnn": "coco", "semantic_fpn": "ade20k", "upernet": "ade20k"}
 """By framework: the data set that its configs are named after."""

@@ -14,8 +14,9 @@ import torch
 
 from fvnet_mm.engine.run_facts import processor_name
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import ROOT
 from fvnet_mm.suite.facts import Facts, facts_of
-from fvnet_mm.suite.jobs import ROOT, Job
+from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.tables import new_table, show
 from fvnet_mm.suite.timing import Timing, keep, measure, read_timing

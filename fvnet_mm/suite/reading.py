@@ -12,8 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import CONFIGS, DESCRIPTIONS, ROOT
 from fvnet_mm.records.parts import first_fault
-from fvnet_mm.suite.jobs import CONFIGS, DATA_SETS, ROOT, Job, expand
+from fvnet_mm.suite.jobs import DATA_SETS, Job, expand
 from fvnet_mm.suite.schema import DEMO, OWN, Match, Override, Run, Settings, SuiteFile
 
 _LARGEST = 1 << 20
@@ -183,7 +184,7 @@ def _check_backbone(name: str) -> None:
             "configs/_base_/backbones of this repository, and name it without the .py."
         )
     if not name.startswith(_TIMM):
-        _check_name("backbone", name, [path.stem for path in (CONFIGS / "_base_" / "backbones").glob("*.py")])
+        _check_name("backbone", name, [path.stem for path in (CONFIGS / DESCRIPTIONS).glob("*.py")])
         return
     import timm
 

@@ -17,10 +17,11 @@ from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.places import ROOT
 from fvnet_mm.records.parts import Part
 from fvnet_mm.records.reading import RECORD, read_record
 from fvnet_mm.suite.facts import Facts
-from fvnet_mm.suite.jobs import ROOT, Job
+from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.schema import DEMO, Settings
 from fvnet_mm.suite.training import reason, threads_environment
 

@@ -14,7 +14,8 @@ from types import FrameType
 
 from submitit.helpers import Checkpointable, DelayedSubmission
 
-from fvnet_mm.suite.jobs import ROOT, Job
+from fvnet_mm.places import ROOT
+from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.state import LOG_FILE, Attempt, held, is_finished, new_job_file, read_job_file, write_job_file
 
 _GRACE = 60.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import ROOT
 from fvnet_mm.suite.commands import require_data
 from fvnet_mm.suite.facts import Facts, facts_of
-from fvnet_mm.suite.jobs import ROOT
 from fvnet_mm.suite.reading import Suite, read_suite
 from fvnet_mm.suite.timing import Timing, keep
 

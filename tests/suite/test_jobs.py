@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.suite.jobs import CONFIGS, DATA_SETS, ROOT, Job, expand
+from fvnet_mm.places import CONFIGS, ROOT
+from fvnet_mm.suite.jobs import DATA_SETS, Job, expand
 from fvnet_mm.suite.reading import Suite, read_suite
 from fvnet_mm.suite.schema import Match, SuiteFile
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.suite.jobs import ROOT
+from fvnet_mm.places import ROOT
 from fvnet_mm.suite.reading import Suite, read_suite
 
 EXAMPLES = max(300, settings().max_examples)

@@ -18,8 +18,9 @@ from types import SimpleNamespace
 import pytest
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import ROOT
 from fvnet_mm.suite import commands, running
-from fvnet_mm.suite.jobs import ROOT, Job
+from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.state import Attempt, JobFile, JobState, State, held, is_held, read_job_file, write_job_file
 from fvnet_mm.suite.training import Training

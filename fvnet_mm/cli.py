@@ -65,7 +65,7 @@ def tool_parser(description: str) -> argparse.ArgumentParser:
 
 
 def add_initial_weights(parser: argparse.ArgumentParser) -> None:
-    """The flags of a training that choose its initial weights; see :func:`state_pretraining`."""
+    """The flags of a training that choose its initial weights."""
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--weights",
@@ -78,25 +78,6 @@ def add_initial_weights(parser: argparse.ArgumentParser) -> None:
         choices=["plain", "distilled"],
         help="whether a teacher took part in the pretraining of --weights; either kind has tables of its own",
     )
-
-
-def state_pretraining(arguments: argparse.Namespace) -> None:
-    """Has ``init_cfg``, where ``--weights`` stands, say what ``--pretraining`` does; an option of its own goes before.
-
-    Raises:
-        UserError: There is no ``--weights`` that the flag could speak of.
-    """
-    if arguments.pretraining is None:
-        return
-    if arguments.weights is None:
-        raise UserError(
-            f"--pretraining {arguments.pretraining} says how a file's weights came about, and no --weights FILE names "
-            "one; a config says it of its own weights in init_cfg, as distilled=True or False."
-        )
-    arguments.cfg_options = [f"{_DISTILLED}={arguments.pretraining == 'distilled'}", *arguments.cfg_options]
-
-
-_DISTILLED = "model.backbone.init_cfg.distilled"
 
 
 def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:

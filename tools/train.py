@@ -7,7 +7,7 @@ python tools/train.py configs/retinanet_fvnet_s_coco.py --data my_coco_folder --
 import argparse
 from functools import partial
 
-from fvnet_mm.cli import add_initial_weights, count, run_tool, state_pretraining, test_command, tool_parser
+from fvnet_mm.cli import add_initial_weights, count, run_tool, test_command, tool_parser
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -66,7 +66,6 @@ def main(arguments: argparse.Namespace) -> None:
     from fvnet_mm.engine.session import train
     from fvnet_mm.report.run import report
 
-    state_pretraining(arguments)
     result = train(arguments)
     report(result, next_command=test_command(arguments, result.checkpoint))
 

@@ -19,8 +19,8 @@ def load_config(arguments: argparse.Namespace) -> Config:
     other flags.
 
     Raises:
-        UserError: The file is missing or is no config, the backbone has no description, or an override cannot
-            be applied.
+        UserError: The file is missing or is no config, the backbone has no description, ``--pretraining`` speaks of no
+            ``--weights``, or an override cannot be applied.
     """
     cfg = read_config(arguments.config, "config")
     if not isinstance(cfg.get("model"), dict):
@@ -45,8 +45,15 @@ def load_config(arguments: argparse.Namespace) -> Config:
 
 
 def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Applies ``--weights`` and ``--scratch``; a demo starts from scratch, and a config that says so."""
-    weights = getattr(arguments, "weights", None)
+    """Applies ``--weights`` with ``--pretraining``, and ``--scratch``; a demo starts from scratch, and a config that
+    says so.
+    """
+    weights, pretraining = (getattr(arguments, flag, None) for flag in ("weights", "pretraining"))
+    if pretraining is not None and weights is None:
+        raise UserError(
+            f"--pretraining {pretraining} says how a file's weights came about, and no --weights FILE names one; a "
+            "config says it of its own weights in init_cfg, as distilled=True or False."
+        )
     scratch = getattr(arguments, "scratch", False) or arguments.demo or cfg.get("from_scratch", False)
     if weights is None and not scratch:
         return
@@ -57,7 +64,8 @@ def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
     else:
         for part in (cfg.model, cfg.model.backbone):
             part.pop("pretrained", None)  # an older name of the same setting; libraries refuse both
-        cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(weights))
+        stated = {} if pretraining is None else dict(distilled=pretraining == "distilled")
+        cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(weights), **stated)
     cfg.weights = None  # what the description says of its own weights holds for them alone
     cfg.load_from = None  # a whole model's weights would go over them
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from fvnet_mm.cli import add_initial_weights, state_pretraining, tool_parser
+from fvnet_mm.cli import add_initial_weights, tool_parser
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.run_facts import pretraining
 from fvnet_mm.errors import UserError
@@ -27,9 +27,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest: str, *words: str
     parser = tool_parser("")
     add_initial_weights(parser)
     monkeypatch.setattr(sys, "argv", ["train.py", "mine.py", *words])
-    arguments = parser.parse_args()
-    state_pretraining(arguments)
-    return load_config(arguments)
+    return load_config(parser.parse_args())
 
 
 def test_weights_take_the_place_of_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "fvnet_mm/__init__.py").re
 setup(
     name="fvnet_mm",
     version=VERSION,
-    description="What a lightweight backbone is worth as the trunk of a detector or a segmenter",
+    description="What a lightweight backbone is worth as the trunk of a detector or a segmentor",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

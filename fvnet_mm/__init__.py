@@ -1,4 +1,4 @@
-"""fvnet_mm: what a lightweight backbone is worth as the trunk of a detector or a segmenter.
+"""fvnet_mm: what a lightweight backbone is worth as the trunk of a detector or a segmentor.
 
 Importing the package makes mmcv's operators available where mmcv has no compiled ones, and mmpretrain importable beside
 today's transformers; nothing else happens. The parts that configs name register themselves when ``custom_imports``

@@ -40,7 +40,7 @@ def test_parameters_macs_and_protocol(listed):
     assert status == 0
     rows = {row["Config"]: row for row in cells(out)}
     assert set(rows) == {path.stem for path in CONFIGS.glob("*fvnet_t*.py")}
-    # by framework: detectors, segmenters, classifiers
+    # by framework: detectors, segmentors, classifiers
     shapes = [row["At"] for row in cells(out)]
     assert shapes == sorted(shapes, key=["1280x800", "512x512", "224x224"].index)
     retinanet = rows["retinanet_fvnet_t_coco"]

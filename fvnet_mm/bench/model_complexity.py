@@ -1,4 +1,4 @@
-"""How large a whole detector, segmenter or classifier is and how much it multiplies, part by part."""
+"""How large a whole detector, segmentor or classifier is and how much it multiplies, part by part."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelCompl
 
     Detectors: all levels go through the dense head or the RPN; regions through the others as
     :data:`PROPOSALS` says. Not counted: what turns outputs into boxes (decoding, NMS, RoIAlign, pasting of masks).
-    Segmenters: the decode head, without resizing its output to the image's size.
+    Segmentors: the decode head, without resizing its output to the image's size.
 
     Args:
         model: A model of mmdet (one-stage, or two-stage with one RoI head), mmseg (encoder and decoder) or

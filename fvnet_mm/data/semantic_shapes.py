@@ -1,4 +1,4 @@
-"""A generated semantic segmentation set in exactly ADE20K's layout, to try a segmenter without a download.
+"""A generated semantic segmentation set in exactly ADE20K's layout, to try a segmentor without a download.
 
 An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
 """

@@ -66,7 +66,7 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
     """Makes certain that the neck, or the heads where no neck reads them, take what the backbone gives.
 
     Args:
-        model: A detector, segmenter or classifier; one without a backbone, or whose readers are unknown, passes.
+        model: A detector, segmentor or classifier; one without a backbone, or whose readers are unknown, passes.
         out_indices: Those of the backbone's config.
         levels: Stages that a config of the suite reads. Their strides are 4, 8, 16 and 32; where nothing in the model
             depends on them, others are worth a warning.

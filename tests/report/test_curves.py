@@ -41,7 +41,7 @@ def test_detector(tmp_path: Path):
     assert not has(evaluations, GREEN)
 
 
-def test_instance_segmenter(tmp_path: Path):
+def test_instance_segmentor(tmp_path: Path):
     names = ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask")
     lines = [
         {
@@ -64,7 +64,7 @@ def test_instance_segmenter(tmp_path: Path):
         assert both > 1.3 * alone
 
 
-def test_segmenter(tmp_path: Path):
+def test_segmentor(tmp_path: Path):
     lines = [
         {"loss": 1.4, "decode.loss_ce": 1.0, "decode.acc_seg": 60.0, "aux.loss_ce": 0.4, "lr": 0.1, "iter": 50},
         {"mIoU": 30.0, "mAcc": 45.0, "aAcc": 80.0, "step": 50},

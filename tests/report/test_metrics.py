@@ -52,7 +52,7 @@ def test_detector(detector_metrics: dict[str, float]):
     assert format_metrics(detector_metrics).startswith("AP 100.0  AP50 100.0  AP75 100.0  AP_M 100.0  mask AP 30.0  ")
 
 
-def test_segmenter():
+def test_segmentor():
     metric = IoUMetric(prefix=None)
     metric.dataset_meta = dict(classes=("sky", "road"))
     truth = torch.tensor([[0, 0, 0, 1, 255]])

@@ -91,9 +91,9 @@ FRAMEWORKS = {
     "retinanet": "RetinaNet",
     "mask_rcnn": "Mask R-CNN",
     "semantic_fpn": "Semantic FPN",
-    "upernet": "UPerNet",
+    "upernet": "UperNet",
 }
-"""The suite's frameworks as papers print them, in the order of the tables."""
+"""The suite's frameworks as published tables print them, in the order of the tables."""
 
 _AP = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 _AR = ("AR_1", "AR_10", "AR_100", "AR_S", "AR_M", "AR_L")

@@ -10,16 +10,10 @@ from collections.abc import Iterable
 
 from fvnet_mm.records import Protocol
 from fvnet_mm.report.leaderboard.model import Row, Statistic
-from fvnet_mm.report.leaderboard.names import ADE20K, COCO, IMAGENET, PUBLISHED_AS, schedule_name
+from fvnet_mm.report.leaderboard.names import ADE20K, COCO, FRAMEWORKS, IMAGENET, PUBLISHED_AS, schedule_name
 from fvnet_mm.report.published import MACS_AT_512, PublishedResult
 
-_FRAMEWORKS = {
-    "classification": "classification",
-    "retinanet": "RetinaNet",
-    "mask_rcnn": "Mask R-CNN",
-    "semantic_fpn": "Semantic FPN",
-    "upernet": "UperNet",
-}
+_FRAMEWORKS = FRAMEWORKS | {"classification": "classification"}
 _DATA = {"imagenet": IMAGENET, "coco_det": COCO, "coco_inst": COCO, "ade20k": ADE20K}
 _METRICS = {
     "top1": "top-1",

@@ -1,6 +1,6 @@
 """FVNet's ablations: what each variant costs, counted from the code, and scores, read from run records.
 
-python docs/ablation.py                       puts the tables into docs/ablation.md
+python docs/ablation.py                       puts the tables into docs/ablation.md and docs/ablation_history.md
 python docs/ablation.py --check               exits with 1 where they are not there
 python docs/ablation.py --records DIR ...     prints the tables of the finished trainings in these folders
 """
@@ -25,10 +25,11 @@ from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import RECORD, find_records, read_record
-from fvnet_mm.report.leaderboard.names import MAIN_METRICS
+from fvnet_mm.report.leaderboard.names import FRAMEWORKS, MAIN_METRICS
 from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
+HISTORY = PAGE.with_name("ablation_history.md")
 RESULTS = PAGE.parents[1] / "results"
 RUNS = [
     *(folder for folder in sorted(RESULTS.iterdir()) if folder.is_dir() and folder.name != "repeats"),
@@ -48,9 +49,6 @@ class Heading(NamedTuple):
 
     base: int
     setting: str
-
-    def __str__(self) -> str:
-        return f"{BASES[self.base].title}: {self.setting}"
 
 
 class Run(NamedTuple):
@@ -108,7 +106,7 @@ def mean_cell(values: Sequence[float], digits: int) -> str:
 def trained_in(record: RunRecord) -> str:
     """What a run was trained in and for how long: framework, data, length."""
     data = record.data.label if record.data else "unknown data"
-    return f"{record.framework} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
+    return f"{FRAMEWORKS[record.framework]} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
 
 
 def setting(record: RunRecord) -> str:
@@ -140,19 +138,25 @@ def cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
     if not finished:
         return count
     mean = f"{mean_cell(list(finished.values()), digits=2)} {count}"
+    difference = difference_cell(runs, base)
+    return f"{mean}; {difference}" if difference and runs is not base else mean
+
+
+def difference_cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
+    """How far runs are above others, seed by seed, with its interval, bold where that leaves out 0."""
     compared = differences(runs, base)
-    if not compared or runs is base:
-        return mean
+    if not compared:
+        return ""
     difference = f"{np.mean(compared):+.2f}"
     if interval := mean_interval(compared):
         difference += f" [{interval.low:+.2f}, {interval.high:+.2f}]"
         if decide(interval) != "within noise":
             difference = f"**{difference}**"
-    return f"{mean}; {difference}"
+    return difference
 
 
 def differences(runs: Sequence[Run], base: Sequence[Run]) -> list[float]:
-    """How far finished runs are above those of the first row, for each seed that both have."""
+    """How far finished runs are above others, for each seed that both have."""
     of_base = {run.seed: run.value for run in base if run.value is not None}
     return [run.value - of_base[run.seed] for run in runs if run.value is not None and run.seed in of_base]
 
@@ -165,18 +169,23 @@ def legend(number: int, heading: Heading, runs: Mapping[str, Sequence[Run]]) -> 
     intervals = [mean_interval(differences(row, of_base)) for row in runs.values() if row is not of_base]
     intervals = [interval for interval in intervals if interval]
     beyond = sum(decide(interval) != "within noise" for interval in intervals)
-    return (
-        f"({number}) {heading.setting}: {len(trained)} trainings, {diverged or 'none'} diverged; {beyond} of the "
-        f"{len(intervals)} intervals leave out 0.  "
-    )
+    told = f"; {beyond} of the {len(intervals)} intervals leave out 0" * bool(intervals)
+    return f"({number}) {heading.setting}: {len(trained)} trainings, {diverged or 'none'} diverged{told}.  "
 
 
 def speeds() -> dict[str, str]:
-    """Cells: how many times as fast as the first base each of its rows is, at each size that was measured."""
+    """Cells: how many times as fast as the first base each of its rows is, at each size that was measured.
+
+    Bold where the interval leaves out 1.
+    """
     if not SPEEDS.exists():
         return {}
     ratios = json.loads(SPEEDS.read_text(encoding="utf-8"))["ratios"].values()
-    return {own: ", ".join(f"{of_size[own][0]:.2f}" for of_size in ratios) for own in next(iter(ratios))}
+    return {own: ", ".join(speed_cell(*of_size[own]) for of_size in ratios) for own in next(iter(ratios))}
+
+
+def speed_cell(ratio: float, low: float, high: float) -> str:
+    return f"{ratio:.2f}" if low <= 1 <= high else f"**{ratio:.2f}**"
 
 
 def time_constants(changes: Sequence[Mapping]) -> list[str]:
@@ -209,15 +218,21 @@ def former_sizes() -> str:
     return "\n".join(rows)
 
 
+def columns_of(
+    number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]
+) -> list[tuple[Heading, Mapping[str, Sequence[Run]]]]:
+    """The settings in which a base was run beside others, those with most rows first: the numbered columns."""
+    found = (item for item in tables.items() if item[0].base == number)
+    return sorted(found, key=lambda item: (-len(item[1]), item[0]))
+
+
 def section(number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> Iterator[str]:
     """The tables of a base: a row for each variant, a column for each setting in which the base was run beside others.
 
     Of the first base all rows are there, and their speeds; of others those that were run.
     """
     base = BASES[number]
-    found = sorted(
-        (item for item in tables.items() if item[0].base == number), key=lambda item: (-len(item[1]), item[0])
-    )
+    found = columns_of(number, tables)
     if number and not found:
         return
     yield f"## {base.title}\n"
@@ -246,7 +261,7 @@ def section(number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) 
 
 
 def parts(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> dict[str, str]:
-    """What stands between the page's markers: tables of FVNets as they are now and as they were, and of sizes."""
+    """What stands between the pages' markers: tables of FVNets as they are now and as they were, and of sizes."""
     sections: dict[bool, list[str]] = {False: [], True: []}
     for number, base in enumerate(BASES):
         sections[base.former] += section(number, tables)
@@ -271,7 +286,9 @@ def main() -> None:
         return
     found["time_constants"] = "\n".join(time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))))
     for name, text in found.items():
-        update(PAGE, name, text, "python docs/ablation.py", check=arguments.check)
+        update(
+            HISTORY if name.startswith("former") else PAGE, name, text, "python docs/ablation.py", check=arguments.check
+        )
 
 
 if __name__ == "__main__":

@@ -33,11 +33,23 @@ from fvnet_mm.records import RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.report.leaderboard.names import TRUNKS
 from fvnet_mm.report.statistics.seeds import decide, welch
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results", ROOT / "docs" / "comparison.md"
-RUNS = ("bccd/*", "bccd_longer/*", "camvid/*", "camvid_upernet/*", "shapes_small/*", "shapes_frameworks/*")
+RUNS = tuple(
+    f"{suite}/*"
+    for suite in (
+        "bccd",
+        "bccd_longer",
+        "camvid",
+        "camvid_larger",
+        "camvid_upernet",
+        "shapes_small",
+        "shapes_frameworks",
+    )
+)
 """Patterns of folders of runs, all of trunks as they are now."""
 SPEEDS = ("cpu_batch1", "h100_batch32")
 """The benchmark records in which all of them took turns."""
@@ -66,7 +78,7 @@ class Trunk(NamedTuple):
         return json.loads(self.changed)
 
     def __str__(self) -> str:
-        return ", ".join((self.name, *(f"`{key}={value}`" for key, value in self.arguments.items())))
+        return ", ".join((TRUNKS[self.name], *(f"`{key}={value}`" for key, value in self.arguments.items())))
 
 
 Scores = Mapping[Trunk, Mapping[int, float]]
@@ -132,7 +144,7 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
     return found
 
 
-def elsewhere(folders: Sequence[Path]) -> dict[str, set[Trunk]]:
+def run_elsewhere(folders: Sequence[Path]) -> dict[str, set[Trunk]]:
     """By setting: trunks with runs on another device than most of the setting's."""
     devices: dict[str, dict[Trunk, set[str | None]]] = defaultdict(lambda: defaultdict(set))
     for record in (read_record(folder / RECORD) for folder in folders):
@@ -192,18 +204,21 @@ def outcome(scores: Scores, rival: str, own: Trunk) -> str:
 OUTCOMES = ("above", "above, within noise", "above, in single runs", "not above", "not run")
 
 
-def verdicts(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -> Iterator[str]:
+def verdicts(
+    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], elsewhere: Mapping[str, Collection[Trunk]]
+) -> Iterator[str]:
     """A table of where each size of FVNet stands to each of its rivals, and how much less or more it costs."""
     columns = (*OUTCOMES, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
-    yield f"| held against | {' | '.join(columns)} |"
+    yield f"|  | {' | '.join(columns)} |"
     yield f"|---|{'---|' * len(columns)}"
     for own, rivals in RIVALS.items():
         for rival in rivals:
-            found = [outcome(scores[name], rival, Trunk(own)) for name in sorted(scores)]
-            cells = [
-                ", ".join(f"({number})" for number, each in enumerate(found, 1) if each == wanted)
-                for wanted in OUTCOMES
-            ]
+            found: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+            for number, name in enumerate(sorted(scores), 1):
+                stands = outcome(scores[name], rival, Trunk(own))
+                apart = stands != "not run" and any(trunk.name in (own, rival) for trunk in elsewhere[name])
+                found[stands].append(f"({number}){ELSEWHERE * apart}")
+            cells = [", ".join(numbers) for numbers in found.values()]
             models = [model_of(records[0], name) for name in (own, rival)]
             parameters = [model.parameters["backbone"] for model in models]
             macs = [model.counted_at("trunk", IMAGE).total_macs for model in models]
@@ -211,7 +226,9 @@ def verdicts(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord]) -
             for record in records:
                 ratios = [row[2] for row in speeds(record, own, [rival])]
                 cells.append(ratios[0] if len(ratios) == 1 else f"{min(ratios)} to {max(ratios)}")
-            yield f"| {own}, {rival} | {' | '.join(cells)} |"
+            yield f"| {TRUNKS[own]} against {TRUNKS[rival]} | {' | '.join(cells)} |"
+    yield ""
+    yield f"{ELSEWHERE} One of the two was run on another device than most of the setting's trunks."
 
 
 def _device(record: BenchmarkRecord) -> str:
@@ -241,7 +258,7 @@ def tables(
         models = [model_of(records[0], name) for name in (own, *rivals)]
         macs = [model.counted_at("trunk", IMAGE).total_macs / 1e9 for model in models]
         rows = [
-            ["", own, *rivals],
+            ["", TRUNKS[own], *(TRUNKS[rival] for rival in rivals)],
             ["parameters (M)", *(f"{model.parameters['backbone'] / 1e6:.1f}" for model in models)],
             [f"MACs at {IMAGE[0]} x {IMAGE[1]} (G)", *(f"{each:.2f}" for each in macs)],
             *(row for record in records for row in speeds(record, own, rivals)),
@@ -292,10 +309,8 @@ def main() -> None:
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
     try:
         records = [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS]
-        scores = read_scores(folders)
-        parts = dict(
-            verdicts="\n".join(verdicts(scores, records)), comparison=tables(scores, records, elsewhere(folders))
-        )
+        scores, apart = read_scores(folders), run_elsewhere(folders)
+        parts = dict(verdicts="\n".join(verdicts(scores, records, apart)), comparison=tables(scores, records, apart))
     except UserError as error:
         sys.exit(f"error: {error}")
     for name, text in parts.items():

@@ -111,7 +111,7 @@ def test_results_come_from_records(ablation, tmp_path, monkeypatch):
     ratios = {size: {key: [1.25, 1.2, 1.3] for key in rows} for size in ("224", "512")}
     ablation.SPEEDS.write_text(json.dumps(dict(ratios=ratios)))
     text = tables_of(ablation, tmp_path)
-    assert "| gate of a GRU | 1.00 | 0.100 | 1.25, 1.25 | 20.00" in text
+    assert "| gate of a GRU | 1.00 | 0.100 | **1.25**, **1.25** | 20.00" in text
 
 
 def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
@@ -154,7 +154,8 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
 
 
 def test_page_has_the_results_of_the_records(ablation):
-    sections = PAGE.read_text(encoding="utf-8").split("\n## ")
+    pages = (PAGE, ablation.HISTORY)
+    sections = [section for page in pages for section in page.read_text(encoding="utf-8").split("\n## ")]
     tables = ablation.read_runs(ablation.RUNS)
     assert tables
     for heading, runs in tables.items():
@@ -226,3 +227,30 @@ def test_tables_of_your_own_runs_are_printed(ablation, tmp_path, monkeypatch, ca
     ablation.main()
     assert "| x + SiLU(v) in all phases | 1.00 | 0.100 |" in capsys.readouterr().out
     assert PAGE.read_bytes() == before
+
+
+def test_answers_are_differences_of_like_rows(ablation, tmp_path):
+    import ablation_answers
+
+    gates = (31.0, 31.5, 29.0)
+    for seed, value in enumerate((30.0, 31.0, 29.0)):
+        record(tmp_path / f"now{seed}", seed, 40.0 + seed, arch="t")
+        record(tmp_path / f"ftfu{seed}", seed, value, arch="t", unit={"type": "FTFU"})
+        record(tmp_path / f"gated{seed}", seed, gates[seed], arch="t", unit={"type": "GatedUnit"})
+    lines = ablation_answers.table(ablation.read_runs([tmp_path])).splitlines()
+    # differences -1, -0.5 and 0: s = 0.5, then 10, 10 and 13: s = 1.732; t(0.975, 2) = 4.303
+    assert "| FTFU in all phases against gate of a GRU | -0.50 [-1.74, +0.74] |" in lines
+    assert "| FVNet-T against FTFU in all phases | **+11.00 [+6.70, +15.30]** |" in lines
+    assert not any("CfC" in line for line in lines)  # not run
+
+
+def test_answers_are_those_of_the_records(script):
+    assert script("ablation_answers", "--check") == ""
+
+
+def test_every_pair_is_of_rows(ablation):
+    import ablation_answers
+
+    pairs = [pair for pairs in ablation_answers.PAIRS.values() for pair in pairs]
+    assert {name for pair in pairs for name in pair} <= set(rows_of(ablation).values())
+    assert len(set(map(frozenset, pairs))) == len(pairs)

@@ -100,7 +100,7 @@ def test_runs_on_another_device_are_marked(comparison, tmp_path):
         run = read_record(folder / "run.json")
         write_record(run.model_copy(update={"environment": Environment(device=device)}), folder / "run.json")
         folders.append(folder)
-    (found,) = comparison.elsewhere(folders).values()
+    (found,) = comparison.run_elsewhere(folders).values()
     assert {trunk.name for trunk in found} == {"repvit_m0_9"}
     (scores,) = comparison.read_scores(folders).values()
     cells = [comparison.in_setting(scores, name, comparison.Trunk("fvnet_t"), {}, found) for name in devices]
@@ -126,7 +126,7 @@ def test_a_changed_trunk_is_another(comparison, tmp_path):
     changed = {**usual, "norm_cfg": {"type": "BN", "momentum": 0.1}}
     folders = [record(tmp_path / str(len(a)), "mobilenet_v3_large", 0, 20.0, **a) for a in (usual, changed)]
     (scores,) = comparison.read_scores(folders).values()
-    names = ["mobilenet_v3_large", "mobilenet_v3_large, `norm_cfg={'momentum': 0.1, 'type': 'BN'}`"]
+    names = ["MobileNetV3-large", "MobileNetV3-large, `norm_cfg={'momentum': 0.1, 'type': 'BN'}`"]
     assert [str(trunk) for trunk in scores] == names
 
 

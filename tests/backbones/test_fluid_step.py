@@ -44,6 +44,16 @@ def test_gradients(leak, dt):
     assert torch.autograd.gradcheck(lambda *tensors: fluid_step(*tensors, dt), inputs(leak=leak))
 
 
+@pytest.mark.parametrize("wanted", range(4))
+def test_the_gradient_of_one_input_alone_overwrites_none(wanted):
+    """As in a trunk that is frozen but for its time constants."""
+    tensors = [t.detach().requires_grad_(number == wanted) for number, t in enumerate(inputs())]
+    before = [t.detach().clone() for t in tensors]
+    gradients = [torch.autograd.grad(step(*tensors, 0.7).sum(), tensors[wanted]) for step in (fluid_step, reference)]
+    torch.testing.assert_close(*gradients)
+    assert all(map(torch.equal, tensors, before))
+
+
 def test_without_gradient_it_is_the_same_and_overwrites_only_what_it_may():
     tensors = inputs(torch.float32)
     expected = fluid_step(*tensors, 1.0)

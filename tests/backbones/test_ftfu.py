@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from fvnet_mm.backbones import FTFU, closed_form_step
-from fvnet_mm.backbones.ftfu import FusedFTFU
+from fvnet_mm.backbones.ftfu import FusedFTFU, SiLUUnit
 
 BN = {"type": "BN"}
 TAU = (1.0, 16.0)
@@ -111,9 +111,10 @@ EDGES = [
 
 @pytest.mark.parametrize(("f", "tau", "dt"), EDGES)
 def test_gradients_are_finite_at_the_edges(f, tau, dt):
-    inputs = [torch.tensor([x], requires_grad=True) for x in (1e4, -1e4, f)]
-    closed_form_step(*inputs, tau, dt).sum().backward()
-    assert all(torch.isfinite(x.grad).all() for x in inputs)
+    for times in ((tau, dt), (torch.tensor(tau), torch.tensor(dt))):
+        inputs = [torch.tensor([x], requires_grad=True) for x in (1e4, -1e4, f)]
+        closed_form_step(*inputs, *times).sum().backward()
+        assert all(torch.isfinite(x.grad).all() for x in inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -139,7 +140,8 @@ def test_broadcasts_and_takes_tensors_of_time():
 
 
 @pytest.mark.parametrize(
-    ("tau", "dt", "named"), [(0.0, 1.0, "tau"), (-1.0, 1.0, "tau"), (1.0, -0.5, "dt"), (math.nan, 1.0, "tau")]
+    ("tau", "dt", "named"),
+    [(0.0, 1.0, "tau"), (-1.0, 1.0, "tau"), (1.0, -0.5, "dt"), (1.0, math.nan, "dt"), (math.nan, 1.0, "tau")],
 )
 def test_numbers_out_of_range(tau, dt, named):
     with pytest.raises(ValueError, match=f"^{named} must be"):
@@ -174,6 +176,15 @@ def test_unit_is_the_equation(unit):
         solution.append((y[n, c, i, j].item(), ode.y[0, -1]))
     actual, expected = zip(*solution, strict=True)
     assert actual == pytest.approx(expected, abs=1e-5)
+
+
+def test_unit_without_leak_is_the_limit_of_the_equation():
+    unit = SiLUUnit(6, 5, tau=(1.0, 16.0), norm_cfg=BN).double()
+    unit(torch.randn(4, 6, 16, 16, dtype=torch.float64))
+    x = torch.randn(2, 6, 9, 7, dtype=torch.float64)
+    with torch.no_grad():
+        offset = unit.eval().attractor(x)
+        close(unit(x), closed_form_step(x, x + offset, F.softplus(offset), math.inf, 1.0))
 
 
 def test_effective_time_constant_is_the_rate_of_approach(unit):

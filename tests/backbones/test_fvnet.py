@@ -158,6 +158,37 @@ def test_a_field_in_place_of_the_archs(name):
         FVNet("t", **{name: other[name][:3]})
 
 
+def test_what_all_blocks_are_told():
+    net = FVNet(SMALL, layer_scale=0.25, tau=(0.5, 8.0), unit="FTFU")
+    blocks = [block for stage in net.stages for block in stage.blocks]
+    assert len(blocks) == sum(SMALL["depths"])
+    for block in blocks:
+        assert {*block.mix.norm.weight.tolist(), *block.feed_forward.project.norm.weight.tolist()} == {0.25}
+        ladder = torch.cat([phase.unit.tau.flatten() for phase in block.phases])
+        assert (ladder[0].item(), ladder[-1].item()) == pytest.approx((0.5, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("flag", "end", "count"),
+    [
+        ("deep_stem", "stem.conv2.conv", 1),
+        ("dense_downsample", "downsample.conv.conv", 3),
+        ("conv_ffn", "feed_forward.depthwise.conv", sum(SMALL["depths"])),
+    ],
+)
+def test_parts_that_can_be_left_out(flag, end, count):
+    """By the names of their convolutions; those of a downsampling have two others in their place."""
+
+    def convolutions(**changes: bool) -> set[str]:
+        return {name for name, m in FVNet(SMALL, **changes).named_modules() if isinstance(m, nn.Conv2d)}
+
+    whole = convolutions()
+    lost = {name for name in whole if name.endswith(end)}
+    assert len(lost) == count
+    assert whole - convolutions(**{flag: False}) == lost
+    assert convolutions(**{flag: True}) == whole
+
+
 def test_arch_with_a_missing_key():
     with pytest.raises(ValueError, match=r"a dict with the keys \['channels', 'depths'\]"):
         FVNet({"channels": (16, 24, 32, 40)})
@@ -224,6 +255,8 @@ def test_drop_path_rises_to_its_rate():
     net = FVNet(SMALL, drop_path_rate=0.3)
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in net.stages for block in stage.blocks]
     assert rates == pytest.approx([0.0, 0.06, 0.12, 0.18, 0.24, 0.3])
+    first = FVNet(SMALL, drop_path_rate=0.3, out_indices=(0, 1))  # the same blocks, whichever stages are read
+    assert [getattr(block.drop_path, "drop_prob", 0.0) for stage in first.stages for block in stage.blocks] == rates[:3]
 
 
 @pytest.mark.parametrize("frozen", range(-1, 5))
@@ -264,9 +297,9 @@ def test_checkpointing_changes_nothing(frozen):
     plain = FVNet(SMALL, frozen_stages=frozen).train()
     saving = FVNet(SMALL, frozen_stages=frozen, with_cp=True).train()
     saving.load_state_dict(plain.state_dict())
-    x = image()
-    for net in (plain, saving):
-        total(net(x)).backward()
+    for x in (image(), image()):  # the second step finds the norms as the first left them
+        for net in (plain, saving):
+            total(net(x)).backward()
     for (name, p), q in zip(plain.named_parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, msg=name)
     for (name, p), q in zip(plain.named_buffers(), saving.buffers(), strict=True):
@@ -296,6 +329,7 @@ def test_fuse_keeps_the_function(arch):
             assert (y - z).abs().max() <= 1e-4
     assert {name for name, m in fused.named_modules() if isinstance(m, nn.BatchNorm2d)} == {"norm1", "norm3"}
     assert not fused.training
+    assert not any(p.requires_grad for p in fused.parameters())
 
 
 def test_fuse_leaves_the_original_training():

@@ -7,6 +7,7 @@ from torch import nn
 
 from fvnet_mm.backbones import FTFU, MPFB, Phase
 from fvnet_mm.backbones.conv_norm import ConvNorm, fuse_conv_norms
+from fvnet_mm.backbones.ftfu import SiLUUnit
 from fvnet_mm.backbones.mpfb import FeedForward, FluidPhase, phase_widths
 
 BN, GELU = {"type": "BN"}, {"type": "GELU"}
@@ -53,9 +54,10 @@ def test_phases_run_from_fast_to_slow_on_one_ladder():
 
 
 @pytest.mark.parametrize(("kernel_size", "grid", "reach"), [(3, 1, 1), (7, 1, 3), (3, 2, 2), (5, 2, 4), (3, 4, 4)])
-def test_reach_of_a_phase(kernel_size, grid, reach):
+@pytest.mark.parametrize("unit", [FTFU, SiLUUnit])
+def test_reach_of_a_phase(unit, kernel_size, grid, reach):
     """Half a kernel in cells: a pixel sees as many pixels away, and the rest of the last cell."""
-    phase = FluidPhase(FTFU(1, kernel_size, tau=TAU, norm_cfg=BN), grid).eval()
+    phase = FluidPhase(unit(1, kernel_size, tau=TAU, norm_cfg=BN), grid).eval()
     x = torch.randn(1, 1, 32, 32, requires_grad=True)
     phase(x)[0, 0, 16, 16].backward()
     rows = x.grad[0, 0].abs().sum(1).nonzero().flatten()
@@ -154,6 +156,14 @@ def test_impossible_units():
         block(unit={"dt": 2.0})
     with pytest.raises(ValueError, match="unit 'LSTM' does not exist; choose one of FTFU, SiLUUnit, FixedTauFTFU"):
         block(unit="LSTM")
+
+
+def test_hidden_channels_are_the_nearest_number():
+    sizes = [
+        FeedForward(3, expansion, conv=True, norm_cfg=BN, act_cfg=GELU, layer_scale=0.5).expand.conv
+        for expansion in (2.6, 2.4)
+    ]
+    assert [conv.out_channels for conv in sizes] == [8, 7]
 
 
 def test_fused_feed_forward_holds_the_sum_in_its_convolution():

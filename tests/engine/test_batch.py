@@ -50,6 +50,11 @@ def test_an_odd_number_of_devices_is_outside_the_protocol_and_says_so() -> None:
     assert "NOT the tuned 16" in str(plan)
 
 
+@pytest.mark.parametrize(("devices", "effective"), [(5, 15), (6, 18), (7, 14), (16, 16), (20, 20)])
+def test_of_the_batches_that_devices_can_make_the_nearest_is_taken(devices: int, effective: int) -> None:
+    assert plan_batch(make_config(1), 118_287, devices, auto_scale_lr=False).effective == effective
+
+
 def test_iteration_schedules_are_stretched() -> None:
     cfg = make_config(4, 32)
     cfg.train_cfg = dict(max_iters=40000, val_interval=4000)
@@ -60,6 +65,37 @@ def test_iteration_schedules_are_stretched() -> None:
     assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (160000, 16000)
     assert cfg.param_scheduler[0].end == 160000
     assert cfg.default_hooks.checkpoint.interval == 16000
+
+
+def test_whatever_is_counted_in_iterations_is_stretched() -> None:
+    cfg = make_config(4, 32)
+    cfg.param_scheduler = [
+        dict(type="LinearLR", by_epoch=False, begin=0, end=10),
+        dict(type="CosineAnnealingLR", by_epoch=False, begin=10, end=100, T_max=90),
+        dict(type="MultiStepLR", by_epoch=False, milestones=[60, 80]),
+        dict(type="CosineAnnealingLR", begin=1, end=12, T_max=11),
+    ]
+    assert plan_batch(cfg, 118_287, 1, auto_scale_lr=False).accumulation == 8
+    warm_up, cosine, steps, of_epochs = cfg.param_scheduler
+    assert (warm_up.begin, warm_up.end) == (0, 80)
+    assert (cosine.begin, cosine.end, cosine.T_max) == (80, 800, 720)
+    assert steps.milestones == [480, 640]
+    assert (of_epochs.begin, of_epochs.end, of_epochs.T_max) == (1, 12, 11)
+    assert cfg.default_hooks.checkpoint.interval == 1  # epochs
+
+
+def test_checkpoints_by_epoch_of_a_run_of_iterations_are_not_stretched() -> None:
+    cfg = make_config(4, 32)
+    cfg.train_cfg = dict(max_iters=100)
+    plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
+    assert cfg.default_hooks.checkpoint.interval == 1
+
+
+def test_a_config_that_scales_its_rate_accumulates_nothing() -> None:
+    cfg = make_config()
+    cfg.auto_scale_lr.enable = True
+    plan = plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
+    assert (plan.accumulation, plan.effective, plan.scale_learning_rate) == (1, 2, True)
 
 
 def test_an_accumulation_in_the_config_is_kept() -> None:
@@ -131,6 +167,14 @@ def test_a_schedule_that_outlasts_the_run() -> None:
     assert "takes 40000 optimizer steps and the run 100" in plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings[0]
     cfg.param_scheduler[0]["end"] = 100
     assert plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings == []
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(33, False), (34, True)])
+def test_a_warm_up_of_more_than_a_third_is_warned_of(steps: int, warned: bool) -> None:
+    cfg = make_config(4, 4)
+    cfg.train_cfg = dict(max_iters=100)
+    cfg.param_scheduler = [dict(type="LinearLR", by_epoch=False, begin=0, end=steps)]
+    assert bool(plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings) == warned
 
 
 def test_schedules_that_are_none() -> None:

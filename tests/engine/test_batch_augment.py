@@ -66,6 +66,7 @@ def test_what_is_outside_is_ignored_and_grey():
     augmentation = same(3, False, 0.5, (-1.0, -1.0))
     smaller, label_map = augment_images(images, augmentation), augment_labels(labels, augmentation)
     # The image lies at the window's end that the shift says; outside of it nothing is known.
+    assert (label_map[:, :8, :8] != IGNORED).all()
     assert (label_map == IGNORED).sum() == 3 * (16 * 16 - 8 * 8)
     empty = (label_map == IGNORED)[:, None].expand_as(smaller)
     outside = smaller[empty].float()
@@ -98,5 +99,6 @@ def test_draws_repeat_and_keep_to_their_bounds():
     assert 0.2 < flipped.float().mean() < 0.4
     assert 0.5 <= zoom.min() < 0.55
     assert 1.95 < zoom.max() <= 2.0
-    assert shift.abs().max() <= 1
+    assert -1 <= shift.min() < -0.95
+    assert 0.95 < shift.max() <= 1
     assert draw_augmentation(5, 0.5, None).zoom is None

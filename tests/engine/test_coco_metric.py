@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faster_coco_eval import COCO
 from mmdet.evaluation import CocoMetric
+from pycocotools import mask as coco_mask
 
-from fvnet_mm.engine.coco_metric import AVERAGES, FullCocoMetric
+from fvnet_mm.engine.coco_metric import AVERAGES, FullCocoMetric, detections_of, evaluate, figures_of
 from fvnet_mm.report.metrics import in_percent
 
 
@@ -106,3 +108,44 @@ def test_nothing_found(annotations: Path) -> None:
 def test_other_kinds_are_refused(annotations: Path) -> None:
     with pytest.raises(ValueError, match="metric='proposal' must be 'bbox', 'segm' or both"):
         FullCocoMetric(str(annotations), "proposal")
+
+
+@pytest.mark.parametrize(("kind", "scores"), [("bbox", [0.5, 0.75]), ("segm", [0.25, 0.125])])
+def test_masks_have_the_scores_that_are_theirs(kind: str, scores: list[float]) -> None:
+    """As Mask Scoring R-CNN gives them."""
+    result = dict(
+        img_id=7,
+        bboxes=torch.tensor([[1.0, 2, 5, 9], [0, 0, 3, 4]]),
+        scores=torch.tensor([0.5, 0.75]),
+        mask_scores=torch.tensor([0.25, 0.125]),
+        labels=torch.tensor([1, 0]),
+        masks=[dict(size=[9, 9], counts=b"a"), dict(size=[9, 9], counts="b")],
+    )
+    found = list(detections_of(result, kind, category_ids=[30, 10]))
+    assert [detection["score"] for detection in found] == scores
+    assert [detection["bbox"] for detection in found] == [[1, 2, 4, 7], [0, 0, 3, 4]]
+    assert [(detection["image_id"], detection["category_id"]) for detection in found] == [(7, 10), (7, 30)]
+    if kind == "segm":
+        assert [detection["segmentation"]["counts"] for detection in found] == ["a", "b"]
+
+
+def test_a_mask_is_as_large_as_itself_not_as_its_box(tmp_path: Path) -> None:
+    """A wrong mask of 100 pixels in a box of 2500: among small objects it counts, before the right one of 400."""
+
+    def entry(side: int, corner: int) -> dict[str, object]:
+        mask = np.zeros((100, 100), np.uint8, order="F")
+        mask[corner : corner + side, corner : corner + side] = 1
+        code = coco_mask.encode(mask)
+        code["counts"] = code["counts"].decode()
+        return dict(image_id=1, category_id=1, bbox=[corner, corner, side, side], segmentation=code)
+
+    right, wrong = entry(20, 0), entry(10, 40) | dict(bbox=[40, 40, 50, 50])
+    document = dict(
+        images=[dict(id=1, file_name="1.jpg", width=100, height=100)],
+        categories=[dict(id=1, name="cup")],
+        annotations=[right | dict(id=1, area=400, iscrowd=0)],
+    )
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    detections = [wrong | dict(score=0.9), right | dict(score=0.8)]
+    figures, _ = figures_of(evaluate(COCO(str(tmp_path / "truth.json")), detections, "segm", [1]))
+    assert (figures["AP"], figures["AP_S"]) == pytest.approx((50, 50))

@@ -1,4 +1,5 @@
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from fvnet_mm.engine.epochs import SeededSamples, loader_from
+from fvnet_mm.engine.epochs import ResumableEpochLoop, SeededSamples, loader_from, position
 
 
 class Draws(Dataset):
@@ -57,3 +58,22 @@ def test_what_is_left_out_is_not_read() -> None:
     assert len(later) == 2
     assert [batch.tolist() for batch in later] == [[8, 9], [10]]
     assert read == [8, 9, 10]
+
+
+def runner(batch: int, devices: int, told: list[str]) -> SimpleNamespace:
+    cfg = SimpleNamespace(train_dataloader=SimpleNamespace(batch_size=batch))
+    logger = SimpleNamespace(warning=told.append)
+    return SimpleNamespace(cfg=cfg, world_size=devices, logger=logger, visualizer=SimpleNamespace())
+
+
+def test_an_epoch_is_entered_only_by_iterations_of_as_many_images() -> None:
+    """Two devices with batches of 2 left it after three; four see as many images with batches of 1, not of 2."""
+    meta = position(runner(2, 2, []), 3)
+    for batch, iteration, words in ((1, 2 * 6 + 3, []), (2, 2 * 6, ["an iteration had 4 images: epoch 3 begins anew"])):
+        told: list[str] = []
+        dataset = Draws()
+        dataset.metainfo = {}
+        loop = ResumableEpochLoop(runner(batch, 4, told), DataLoader(dataset, batch_size=2), max_epochs=9)
+        loop._epoch = 2
+        loop.enter(meta)
+        assert (loop.iter, told) == (iteration, words)

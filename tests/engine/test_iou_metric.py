@@ -48,6 +48,16 @@ def test_it_agrees_with_mmsegs(count: int, tmp_path: Path) -> None:
         assert np.array_equal(Image.open(file), Image.open(tmp_path / "own" / file.name))
 
 
+@pytest.mark.parametrize("reduced", [True, False])
+def test_files_are_numbered_as_the_data_sets_own(reduced: bool, tmp_path: Path) -> None:
+    """ADE20K's labels begin at 1, which mmseg takes off; others' at 0."""
+    found = [sample | dict(reduce_zero_label=reduced) for sample in samples(2)]
+    evaluated(ConfusionIoUMetric(output_dir=str(tmp_path)), found)
+    for sample in found:
+        written = np.array(Image.open(tmp_path / f"{Path(sample['img_path']).stem}.png"))
+        assert np.array_equal(written, sample["pred_sem_seg"]["data"][0].numpy() + reduced)
+
+
 def test_every_evaluation_begins_anew() -> None:
     metric = ConfusionIoUMetric()
     evaluated(metric, samples(5))

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import fvnet_mm  # noqa: F401  (serves mmcv's operators)
@@ -15,8 +16,10 @@ from fvnet_mm.records.from_config import (
     fields_of_training,
     framework_of,
     in_words,
+    is_described,
     pipeline_in_words,
     task_of,
+    trunk_name,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -92,6 +95,8 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         "retinanet_fvnet_t_coco",
         **{
             "randomness.seed": 7,
+            "optim_wrapper.optimizer.fused": True,
+            "optim_wrapper.optimizer.foreach": False,
             "train_dataloader.num_workers": 1,
             "train_dataloader.dataset.data_root": "/elsewhere/",
             "work_dir": "/elsewhere",
@@ -108,6 +113,7 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("optim_wrapper.optimizer.weight_decay", 0.05, {"weight_decay"}),
         ("optim_wrapper.clip_grad", dict(max_norm=1.0), {"gradient_clip"}),
         ("optim_wrapper.clip_grad", dict(max_norm=0, norm_type=1), {"gradient_clip"}),
+        ("optim_wrapper.clip_grad", dict(max_norm=0, error_if_nonfinite=True), {"gradient_clip"}),
         ("optim_wrapper.clip_grad", dict(type="value", clip_value=0.1), {"gradient_clip"}),
         ("custom_hooks", [dict(type="EMAHook", momentum=1e-3)], {"averaged"}),
         ("optim_wrapper.type", "AmpOptimWrapper", {"precision"}),
@@ -116,14 +122,19 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("train_cfg.max_epochs", 36, {"length"}),
         ("param_scheduler.1.milestones", [27, 33], {"schedule"}),
         ("train_dataloader.dataset.pipeline.2.scale", (640, 640), {"train_pipeline"}),
+        ("train_dataloader.dataset.pipeline.2.interpolation", "bicubic", {"train_pipeline"}),
         ("train_dataloader.sampler", dict(type="ClassAwareSampler"), {"train_pipeline"}),
         ("train_dataloader.sampler.shuffle", False, {"train_pipeline"}),
+        ("train_dataloader.sampler.round_up", False, {"train_pipeline"}),
         ("train_dataloader.batch_sampler.type", "MultiDataAspectRatioBatchSampler", {"train_pipeline"}),
         ("train_dataloader.drop_last", True, {"train_pipeline"}),
         ("train_dataloader.collate_fn", dict(type="yolov5_collate"), {"train_pipeline"}),
         ("train_dataloader.dataset.indices", 100, {"train_pipeline"}),
         ("custom_hooks", [dict(type="PipelineSwitchHook", switch_epoch=10)], {"schedule"}),
         ("val_evaluator.proposal_nums", (1, 10, 300), {"test_mode"}),
+        ("val_evaluator.thrs", 0.5, {"test_mode"}),
+        ("model.train_cfg.assigner.pos_iou_thr", 0.6, {"model"}),
+        ("model.data_preprocessor.bgr_to_rgb", False, {"model"}),
         ("model.neck.init_cfg", dict(type="Normal", layer="Conv2d", std=0.1), {"model"}),
         ("test_dataloader.dataset.indices", 100, {"test_pipeline"}),
         ("test_dataloader.dataset.pipeline.1.scale", (640, 640), {"test_pipeline"}),
@@ -137,6 +148,11 @@ def test_what_makes_rows_incomparable(retinanet: Protocol, key: str, value: obje
     assert other.fingerprint != retinanet.fingerprint
 
 
+@pytest.mark.parametrize("hook", ["CheckInvalidLossHook", "NumClassCheckHook", "EmptyCacheHook", "MemoryProfilerHook"])
+def test_hooks_that_watch_are_no_part_of_it(retinanet: Protocol, hook: str) -> None:
+    assert protocol("retinanet_fvnet_t_coco", custom_hooks=[dict(type=hook)]) == retinanet
+
+
 @pytest.mark.parametrize("clip", [dict(max_norm=5), dict(max_norm=5.0, norm_type=2), dict(type="norm", max_norm=5)])
 def test_the_usual_norm_is_a_number(clip: dict[str, object]) -> None:
     assert protocol("retinanet_fvnet_t_coco", **{"optim_wrapper.clip_grad": clip}).gradient_clip == 5.0
@@ -148,11 +164,68 @@ def test_a_scaled_rate_is_the_one_that_the_optimizer_gets(retinanet: Protocol) -
     assert scaled.learning_rate == pytest.approx(retinanet.learning_rate * 8 / 16)
 
 
+def training(**changes: object) -> dict[str, object]:
+    """What the fewest settings of a training say."""
+    settings = dict(
+        optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.001), accumulative_counts=2),
+        train_dataloader=dict(batch_size=4, dataset=dict()),
+        train_cfg=dict(max_iters=101),
+        auto_scale_lr=dict(enable=True, base_batch_size=8),
+    )
+    world_size = changes.pop("world_size", 1)
+    return fields_of_training(settings | changes, world_size)
+
+
+def test_accumulation_counts_in_the_batch_and_not_in_the_scaled_rate() -> None:
+    """As mmengine scales it, which knows of no accumulation."""
+    found = training(world_size=3)
+    assert (found["effective_batch"], found["learning_rate"], found["length"]) == (24, 0.001 * 12 / 8, 50)
+
+
+def test_without_a_word_of_it_nothing_is_accumulated() -> None:
+    found = training(optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.001)))
+    assert (found["effective_batch"], found["length"], found["learning_rate_rule"]) == (4, 101, "linear")
+
+
+def test_of_an_unknown_number_of_devices_batch_and_scaled_rate_are_unknown() -> None:
+    found = training(world_size=None)
+    assert (found["effective_batch"], found["learning_rate"]) == (None, None)
+    assert training(world_size=None, auto_scale_lr=None)["learning_rate"] == 0.001
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "Adam", "SGD"])
+def test_a_decay_that_no_config_states_is_torchs(kind: str) -> None:
+    optimizer = getattr(torch.optim, kind)([torch.zeros(1, requires_grad=True)], lr=0.1)
+    found = training(optim_wrapper=dict(optimizer=dict(type=kind, lr=0.1)))
+    assert found["weight_decay"] == optimizer.defaults["weight_decay"]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [({}, "float16"), (dict(dtype="bfloat16"), "bfloat16")])
+def test_mixed_precision_is_mmengines_float16_where_no_other_is_named(dtype: dict[str, str], precision: str) -> None:
+    wrapper = dict(type="AmpOptimWrapper", optimizer=dict(type="SGD", lr=0.1), **dtype)
+    assert training(optim_wrapper=wrapper)["precision"] == precision
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        (dict(type="LinearLR", by_epoch=False, end=100), "LinearLR 0 to 50 steps"),
+        (dict(type="LinearLR", by_epoch=False, begin=10, end=101), "LinearLR 5 to 50.5 steps"),
+        (dict(type="CosineAnnealingLR", by_epoch=False, T_max=80), "CosineAnnealingLR 0 on steps (T_max=40)"),
+        (dict(type="MultiStepLR", by_epoch=False, milestones=[60, 80]), "MultiStepLR 0 on steps (milestones=(30, 40))"),
+        (dict(type="CosineAnnealingLR", T_max=12), "CosineAnnealingLR 0 on epochs (T_max=12)"),
+    ],
+)
+def test_a_schedule_of_forward_passes_is_told_in_optimizer_steps(scheduler: dict[str, object], words: str) -> None:
+    assert training(param_scheduler=scheduler)["schedule"] == words
+
+
 def test_words() -> None:
     words = in_words(dict(type="mmdet.Resize", scale=[1333, 800], keep_ratio=True, backend_args=None, backend="cv2"))
     assert words == "Resize(backend=cv2, keep_ratio=True, scale=(1333, 800))"
     assert in_words(dict(type="Pad", size=None)) == "Pad"
     assert in_words(dict(b=1.0, a=dict(type="SyncBN"), file="/some/where")) == "(a=BN, b=1)"
+    assert in_words([dict(type="SyncBN"), dict(type="ProcessSyncBN"), dict(type="LN")]) == "(BN, BN, LN)"
     assert in_words(dict(type=dict)) == "dict"
     assert in_words(dict(a=dict(in_channels=3, k=1e-5)), ("in_channels",)) == "(a=(k=1e-05))"
 
@@ -185,3 +258,33 @@ def test_framework_and_task(config: str, framework: str, task: str) -> None:
 
 def test_other_detectors_keep_their_names() -> None:
     assert framework_of(dict(type="mmdet.ATSS")) == "ATSS"
+
+
+@pytest.mark.parametrize(
+    ("parts", "task"),
+    [
+        (dict(bbox_head={}), "detection"),
+        (dict(mask_head={}), "instance_segmentation"),
+        (dict(roi_head=dict(bbox_head={})), "detection"),
+        (dict(roi_head=dict(bbox_head={}, mask_head={})), "instance_segmentation"),
+    ],
+)
+def test_a_mask_head_anywhere_segments_instances(parts: dict[str, object], task: str) -> None:
+    """Detectors of one stage, such as SOLO, have theirs beside the trunk."""
+    assert task_of(dict(default_scope="mmdet", model=parts)) == task
+
+
+@pytest.mark.parametrize(
+    ("trunk", "name"),
+    [
+        (dict(type="FVNet", arch="t", drop_path_rate=0.1), "fvnet_t"),
+        (dict(type="mmdet.FVNet", arch="t"), "fvnet_t"),
+        (dict(type="FVNet", arch="s"), "FVNet"),
+        (dict(type="ResNet", depth=50), "ResNet"),
+        (dict(type="TimmBackbone", model_name="hf/a.b"), "hf_a_b"),
+    ],
+)
+def test_another_size_or_class_than_the_description_has_another_name(trunk: dict[str, object], name: str) -> None:
+    cfg = dict(backbone_name="fvnet_t", backbone=dict(type="FVNet", arch="t"), model=dict(backbone=trunk))
+    assert trunk_name(cfg) == name
+    assert is_described(cfg) == (name == "fvnet_t")

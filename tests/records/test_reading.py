@@ -1,9 +1,11 @@
 """Records that are read, found, and refused."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fvnet_mm.errors import UserError
@@ -68,6 +70,8 @@ def altered(change: Callable[[dict], None]) -> Callable[[str], str]:
         (lambda text: "[1, 2]", "no schema_version"),
         (altered(lambda record: record.update(schema_version=2)), "schema version 2, written by a newer fvnet_mm"),
         (altered(lambda record: record.update(schema_version="1")), "no whole number"),
+        (altered(lambda record: record.update(schema_version=True)), "no whole number"),
+        (altered(lambda record: record.update(schema_version=-1)), r"schema_version: Input should be 1 \(it is -1\)"),
         (altered(lambda record: record.update(schema_version=0)), r"schema_version: Input should be 1 \(it is 0\)"),
         (
             altered(lambda record: record["result"]["metrics"].update(mIoU=float("nan"))),
@@ -78,6 +82,9 @@ def altered(change: Callable[[dict], None]) -> Callable[[str], str]:
             r"result\.metrics\.mIoU: .*inf",
         ),
         (altered(lambda record: record.update(score=1)), "score is a field that the schema does not know"),
+        (altered(lambda record: record.update(score=1, rank=2)), r"does not know, and 1 more fault\.$"),
+        (altered(lambda record: record.update(score=1, rank=2, place=3)), r"does not know, and 2 more faults\.$"),
+        (altered(lambda record: record["protocol"].update(patience=1)), "patience is a field that the schema does not"),
         (altered(lambda record: record.pop("task")), "task is missing"),
         (altered(lambda record: record.update(task="pose")), "task: .*'pose'"),
         (altered(lambda record: record["protocol"].update(learning_rate=1.0)), "fingerprint '.*' is not that of"),
@@ -98,8 +105,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_records_are_found(tmp_path: Path) -> None:
-    names = ["b/run.json", "a/run.json", "a/test.json", "a/nested/run.json"]
-    for name in [*names, "a/predictions/val/run.json", "a/running.json", "c/nothing.txt"]:
+    """Not in the folders of a run or a test that hold other files; what is only called like one is searched."""
+    names = ["b/run.json", "a/run.json", "a/test.json", "a/nested/run.json", "c/test.json", "predictions/d/run.json"]
+    others = ["a/predictions/val/run.json", "c/vis_data/run.json", "a/running.json", "e/nothing.txt"]
+    for name in [*names, *others]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert find_records(tmp_path) == sorted(tmp_path / name for name in names)
@@ -119,19 +128,42 @@ def test_a_folder_that_cannot_be_read_is_never_passed_over_in_silence(
 
 
 def test_the_digest_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one/b.png").write_bytes(b"2")
-    (tmp_path / "one/a.png").write_bytes(b"1")
-    before = sha256_of(tmp_path / "one")
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two/a.png").write_bytes(b"1")
-    (tmp_path / "two/b.png").write_bytes(b"2")
-    assert sha256_of(tmp_path / "two") == before
-    (tmp_path / "two/b.png").rename(tmp_path / "two/c.png")
-    assert sha256_of(tmp_path / "two") != before
+    """Over the names in their order and the digests; folders within do not count, nor does the order of writing."""
+    folder = tmp_path / "maps"
+    (folder / "within").mkdir(parents=True)
+    (folder / "within/z.png").write_bytes(b"z")
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    listing = "".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in sorted(names))
+    assert sha256_of(folder) == hashlib.sha256(listing.encode()).hexdigest()
+    (folder / "0.png").rename(folder / "0.PNG")
+    assert sha256_of(folder) != hashlib.sha256(listing.encode()).hexdigest()
+
+
+def test_the_digest_of_a_file_is_of_all_of_it(tmp_path: Path) -> None:
     # From the standard's examples (FIPS 180-2): 'abc'.
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    large = np.random.default_rng(0).bytes(3 * 2**20 + 5)
+    (tmp_path / "large").write_bytes(large)
+    assert sha256_of(tmp_path / "large") == hashlib.sha256(large).hexdigest()
+
+
+def test_every_field_of_a_protocol_is_in_its_fingerprint() -> None:
+    nothing = Protocol()
+    changed = {name: Protocol(**{name: "1"}) for name in Protocol.model_fields}
+    assert len({protocol.fingerprint for protocol in (nothing, *changed.values())}) == len(changed) + 1
+    for name, protocol in changed.items():
+        assert nothing.differences(protocol) == {name: (None, getattr(protocol, name))}
+
+
+def test_fingerprints_of_records_written_before_stay() -> None:
+    """Of the fields as JSON in their order, null where unknown; records that have another would be refused."""
+    known = dict(framework="retinanet", learning_rate=0.5, norm_eval=True)
+    text = json.dumps(dict.fromkeys(Protocol.model_fields) | known, separators=(",", ":"))
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert Protocol(**known).fingerprint == fingerprint == "df63062e611c"
 
 
 def test_records_behind_links_are_found_once(tmp_path: Path) -> None:

@@ -76,6 +76,45 @@ overrides:
     assert plugged.work_dir == tmp_path / "work" / "upernet_repvit_m0_9_ade20k_demo_seed7"
 
 
+@pytest.mark.parametrize("flag", ["scratch", "cuda_graphs", "auto_scale_lr", "skip_bad_images"])
+def test_every_flag_reaches_the_tool(flag: str, read: Callable[[str], Suite]) -> None:
+    flagged, plain = read(f"""
+runs:
+  - {{config: configs/retinanet_fvnet_s_coco.py, name: a, {flag}: true}}
+  - {{config: configs/retinanet_fvnet_s_coco.py, name: b, seeds: [1]}}
+""").jobs
+    assert (getattr(parsed(flagged), flag), getattr(parsed(plain), flag)) == (True, False)
+
+
+def test_a_definition_tells_trainings_apart_and_not_places(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    def definition(words: str, config: str = "retinanet_fvnet_s_coco") -> dict[str, object]:
+        (job,) = read(f"runs: [{{config: configs/{config}.py{words}}}]").jobs
+        return job.definition()
+
+    for folder in ("x", "y"):
+        (tmp_path / folder / "set").mkdir(parents=True)
+        for name in ("a.pth", "b.pth"):
+            (tmp_path / folder / name).touch()
+    others = [
+        "",
+        ", seeds: [1]",
+        ", backbone: repvit_m0_9",
+        ", data: demo",
+        f", data: {tmp_path}/x/set",
+        f", weights: {tmp_path}/x/a.pth",
+        f", weights: {tmp_path}/x/b.pth",
+        ", amp: bf16",
+        ", scratch: true",
+        ", auto_scale_lr: true",
+        ", skip_bad_images: true",
+        ", cfg_options: [a=1]",
+    ]
+    found = [definition(words) for words in others] + [definition("", "retinanet_fvnet_t_coco")]
+    assert all(found[i] != found[j] for i in range(len(found)) for j in range(i))
+    for words in (f", data: {tmp_path}/x/set", f", weights: {tmp_path}/x/a.pth"):
+        assert definition(words) == definition(words.replace("/x/", "/y/"))
+
+
 def test_an_ablation_is_a_list_of_runs(read: Callable[[str], Suite]) -> None:
     suite = read("""
 cfg_options: [x=0]

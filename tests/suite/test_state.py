@@ -1,5 +1,6 @@
 """What a work dir tells of its job."""
 
+import fcntl
 import json
 import shutil
 import signal
@@ -72,6 +73,8 @@ def test_before_and_after(job: Job) -> None:
     [
         (Attempt(started=NOW), State.INTERRUPTED, ""),
         (ended(-signal.SIGTERM), State.INTERRUPTED, ""),
+        (ended(-signal.SIGHUP), State.INTERRUPTED, ""),
+        (ended(-signal.SIGUSR1), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGINT), State.INTERRUPTED, ""),
         (ended(128 + signal.SIGTERM), State.INTERRUPTED, ""),
         (ended(1, f"torch.x.SignalException: Process 7 got signal: {signal.SIGTERM:d}"), State.INTERRUPTED, ""),
@@ -146,6 +149,16 @@ def test_the_lock_lives_as_long_as_a_process_that_inherited_it(job: Job) -> None
     assert (job.work_dir / LOCK_FILE).stat().st_size == 0
 
 
+def test_one_that_only_looks_does_not_train(job: Job) -> None:
+    """Several may look at once; each holds the lock for a moment, and none may take another for a training."""
+    attempted(job, Attempt(started=NOW), status="running")
+    with (job.work_dir / LOCK_FILE).open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_held(job.work_dir)
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        assert is_held(job.work_dir)
+
+
 def test_a_work_dir_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with (
@@ -185,6 +198,10 @@ def test_other_contents_are_another_run(read: Callable[[str], Suite], tmp_path: 
         assert found(weights).state is State.RUNNING
     base.write_text("steps = 1\n")
     assert found(weights).state is State.FINISHED
+    (finished,) = read(f"runs: [{{config: {config}, name: r, data: demo, weights: {weights}}}]").jobs
+    weights.rename(tmp_path / "moved.pth")
+    assert state_of(finished).state is State.FINISHED  # nothing says that they were others
+    (tmp_path / "moved.pth").rename(weights)
     others.write_bytes(b"another")
     assert (found(others).state, "before the weights changed" in found(others).note) == (State.OTHER, True)
     config.write_text("lr = (")  # which loading it will say

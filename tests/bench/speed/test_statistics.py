@@ -39,7 +39,24 @@ def test_steadiness() -> None:
     assert times_of([[0.1, 0.101]] * 6).unsteady == ()
     drifting = times_of([[0.1]] * 3 + [[0.11]] * 3).unsteady
     assert drifting == ("later rounds were 10% slower",)
+    assert times_of([[0.11]] * 2 + [[0.1]] * 2).unsteady == ("later rounds were 9% faster",)
     assert times_of([[0.1, 0.1, 0.2]] * 6).unsteady == ("p90 is 2.00 times p50",)
+
+
+@pytest.mark.parametrize(("ms", "unsteady"), [(104, False), (106, True), (96, False), (94, True)])
+def test_a_drift_of_a_twentieth_is_unsteady(ms: float, unsteady: bool) -> None:
+    assert bool(times_of([[0.1]] * 3 + [[ms / 1e3]] * 3).unsteady) == unsteady
+
+
+@pytest.mark.parametrize(("ms", "unsteady"), [(124, False), (126, True)])
+def test_a_tenth_of_passes_that_take_a_quarter_longer_is_unsteady(ms: float, unsteady: bool) -> None:
+    assert bool(times_of([[0.1, 0.1, ms / 1e3]] * 6).unsteady) == unsteady
+
+
+def test_drift_is_of_halves_of_at_least_two_rounds() -> None:
+    """Of an odd number the middle one is in neither; a single round says nothing."""
+    assert times_of([[0.11], [0.11], [0.12], [0.1], [0.12]]).unsteady == ()
+    assert times_of([[0.1], [0.11], [0.11]]).unsteady == ()
 
 
 def test_drift_of_the_machine_cancels() -> None:

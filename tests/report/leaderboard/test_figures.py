@@ -6,9 +6,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
+from matplotlib import cbook
+from matplotlib.axes import Axes
 from PIL import Image
 
+from fvnet_mm.report.leaderboard import figures
 from fvnet_mm.report.leaderboard.figures import draw_figures, file_names
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Statistic, Table
 
@@ -25,6 +29,21 @@ def texts(path: Path) -> list[str]:
 
 def board(*tables: Table) -> Leaderboard:
     return Leaderboard(suite_version="1", tables=tables)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Table], dict[str, Axes]]:
+    """Draws a table and gives the axes of each figure, by its name."""
+
+    def draw(table: Table) -> dict[str, Axes]:
+        found: dict[str, Axes] = {}
+        monkeypatch.setattr(
+            figures, "save_figure", lambda figure, path: found.update({path.name: figure.axes[0]}) or [path]
+        )
+        draw_figures(board(table), Path())
+        return found
+
+    return draw
 
 
 def test_files_of_a_table(table: Callable[..., Table], tmp_path: Path) -> None:
@@ -88,6 +107,74 @@ def test_of_many_classes_those_that_differ_most(
     words = texts(tmp_path / "title-classes.svg")
     assert {word for word in words if word.startswith("class ")} == set(names[60:])
     assert {"IoU (%)", first.label, second.label} <= set(words)
+
+
+def test_classes_of_the_first_row_alone_differ_least(
+    table: Callable[..., Table], row: Callable[..., Row], drawn: Callable[[Table], dict[str, Axes]]
+) -> None:
+    names = [f"class {index}" for index in range(50)]
+    first = row(7, per_class={name: {"IoU": 50.0} for name in names})
+    second = row(0, per_class={name: {"IoU": 50.0 - index / 10} for index, name in enumerate(names) if index % 10})
+    axes = drawn(table("Title", (first, second)))["title-classes"]
+    shown = {label.get_text() for label in axes.get_yticklabels()}
+    assert shown == {name for index, name in enumerate(names) if index % 10 and index > 5}
+
+
+def test_bars_of_classes_rise_by_the_first_row_which_is_above_the_second(
+    table: Callable[..., Table], row: Callable[..., Row], drawn: Callable[[Table], dict[str, Axes]]
+) -> None:
+    values = {"cup": (30.0, 35.0), "fork": (10.0, 40.0), "knife": (20.0, 5.0)}
+    rows = [
+        row(index, per_class={name: {"AP": pair[place]} for name, pair in values.items()})
+        for place, index in enumerate((7, 0))
+    ]
+    axes = drawn(table("Title", tuple(rows)))["title-classes"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["fork", "knife", "cup"]
+    first, second = axes.containers
+    assert [[bar.get_width() for bar in bars] for bars in (first, second)] == [[10, 20, 30], [40, 5, 35]]
+    for place, (above, below) in enumerate(zip(first, second, strict=True)):
+        assert above.get_y() + above.get_height() / 2 > place > below.get_y() + below.get_height() / 2
+
+
+def test_classes_are_of_ranked_rows(
+    table: Callable[..., Table], row: Callable[..., Row], drawn: Callable[[Table], dict[str, Axes]]
+) -> None:
+    running = row(7, runs=tuple(run.model_copy(update={"status": "running"}) for run in row(7).runs))
+    axes = drawn(table("Title", (running, row(1), row(0))))["title-classes"]
+    assert axes.get_legend_handles_labels()[1] == [row(1).label, row(0).label]
+
+
+def test_the_front_promises_no_more_than_rows_of_that_cost_reach(
+    table: Callable[..., Table], drawn: Callable[[Table], dict[str, Axes]]
+) -> None:
+    shown = table(published=())
+    axes = drawn(shown)[f"{file_names([shown])[0]}-latency"]
+    (front,) = (line for line in axes.lines if line.get_label() == "Pareto front")
+    points = [(row.latency_ms, row.metrics["AP"].mean) for row in shown.rows]
+    assert len(front.get_xdata()) > 2
+    for cost, accuracy in np.transpose(cbook.STEP_LOOKUP_MAP[front.get_drawstyle()](*front.get_data())):
+        assert accuracy <= max(reached for other, reached in points if other <= cost)
+
+
+def test_bars_of_points_are_a_deviation_to_either_side(
+    table: Callable[..., Table], row: Callable[..., Row], drawn: Callable[[Table], dict[str, Axes]]
+) -> None:
+    axes = drawn(table("Title", (row(0), row(1)), published=()))["title-latency"]
+    segments = np.concatenate([bars.get_segments() for container in axes.containers for bars in container[2]])
+    assert segments[:, 1, 1] - segments[:, 0, 1] == pytest.approx(np.full(len(segments), 2 * 0.2))
+
+
+@pytest.mark.parametrize(("ratio", "scale"), [(29, "linear"), (31, "log")])
+def test_costs_that_lie_far_apart_have_a_logarithmic_axis(
+    ratio: float,
+    scale: str,
+    table: Callable[..., Table],
+    row: Callable[..., Row],
+    drawn: Callable[[Table], dict[str, Axes]],
+) -> None:
+    rows = (row(0, latency_ms=1.0), row(1, latency_ms=float(ratio)))
+    assert drawn(table("Title", rows, published=()))["title-latency"].get_xscale() == scale
 
 
 def test_undefined_classes_and_unranked_rows(

@@ -2,6 +2,7 @@ import re
 import shutil
 import string
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fvnet_mm.data.classes import COCO_CLASSES
 from fvnet_mm.records import Backbone, Complexity, Data, Result, Speed, Split
 from fvnet_mm.report.leaderboard.latex import LINES, render_latex
 from fvnet_mm.report.leaderboard.latex_text import escape
+from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
 
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -88,6 +90,40 @@ def test_best_bold_second_underlined_and_only_ranked(records):
     assert r"$^{\ast}$\,not finished" in text
 
 
+def test_published_rows_point_to_their_sources(table: Callable[..., Table], published_row: Callable[..., Row]) -> None:
+    """Two of the three are of one paper."""
+    sources = ("A paper", "Another paper", "A paper")
+    rows = tuple(
+        published_row(index, backbone="fvnet_t", label=f"Row {index}", source=source, note=None)
+        for index, source in enumerate(sources)
+    )
+    text = render_latex(Leaderboard(suite_version="1", tables=(table(published=rows),)))
+    assert dict(re.findall(r"^Row (\d)\\,\{\\scriptsize\[(\d)\]\}", text, re.MULTILINE)) == {
+        "0": "1",
+        "1": "2",
+        "2": "1",
+    }
+    assert re.findall(r"\{\}\[(\d)\]~([\w ]+)\.", text) == [("1", "A paper"), ("2", "Another paper")]
+
+
+@pytest.mark.parametrize(
+    ("millions", "cell"),
+    [(3.25, "3.25"), (11.7, r"11.7\phantom{0}"), (5.0, r"5\phantom{.00}"), (1.0, r"1\phantom{.00}")],
+)
+def test_points_of_published_numbers_stand_below_the_others(
+    millions: float, cell: str, table: Callable[..., Table], published_row: Callable[..., Row]
+) -> None:
+    """Published with fewer digits than were counted: what lacks is as wide as it would be."""
+    row = published_row(0, backbone="fvnet_t", label="Published", parameters=(millions, None))
+    text = render_latex(Leaderboard(suite_version="1", tables=(table(published=(row,)),)))
+    (line,) = (line for line in text.splitlines() if line.startswith("Published\\"))
+    assert line.split(" & ")[1] == cell
+
+
+def test_images_of_macs_are_height_by_width(leaderboard: Leaderboard) -> None:
+    assert r"MACs at 800$\times$1333." in render_latex(leaderboard)
+
+
 def test_single_row_is_not_the_best_of_anything(write_run, tmp_path):
     write_run("alone")
     assert r"\textbf" not in render_latex(build_leaderboard([tmp_path]))
@@ -146,6 +182,14 @@ def test_labels_are_no_arguments_of_the_line_before(name, write_run, tmp_path):
     text = render_latex(build_leaderboard([tmp_path]))
     assert not re.search(r"^[\[*]", text, re.MULTILINE)
     assert "{}" + escape(name) in text
+
+
+@pytest.mark.parametrize(("rows", "pages"), [(LINES, 1), (LINES + 1, 2)])
+def test_a_page_is_filled_before_the_next(
+    rows: int, pages: int, table: Callable[..., Table], row: Callable[..., Row]
+) -> None:
+    many = table(rows=tuple(row(index) for index in range(rows)), published=())
+    assert render_latex(Leaderboard(suite_version="1", tables=(many,))).count(r"\begin{table*}") == pages
 
 
 def test_long_tables_go_on(write_run, tmp_path):

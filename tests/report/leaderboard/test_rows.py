@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvnet_mm.records import Backbone, ClassResult, Result, Times, Weights
+from fvnet_mm.records import Backbone, ClassResult, Config, Evaluation, Result, Speed, Times, Weights
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
@@ -111,6 +111,49 @@ def test_other_code_of_a_trunk_is_another_row(write_run, tmp_path):
     assert sorted(row.label for row in table.rows) == ["mine (code aaaaaaaa)", "mine (code bbbbbbbb)"]
 
 
+def test_what_tells_one_of_two_rows_apart_need_not_tell_the_third(write_run, tmp_path):
+    """Two are of one config, so its name names neither of them."""
+    for number, (config, rate) in enumerate((("a", 0.1), ("a", 0.2), ("b", 0.1))):
+        backbone = Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=rate))
+        write_run(f"run{number}", config=Config(name=config), backbone=backbone)
+    (table,) = build_leaderboard([tmp_path]).tables
+    labels = {f"FVNet-T ({told})" for told in ("drop_path_rate=0.1", "drop_path_rate=0.2", "b")}
+    assert {row.label for row in table.rows} == labels
+
+
+def test_weights_count_by_what_they_are_not_by_where_they_lay(write_run, tmp_path):
+    for seed, (source, digit) in enumerate((("here.pth", "1"), ("there.pth", "1"), ("here.pth", "2"))):
+        weights = Weights(part="backbone", source=source, sha256=digit * 64)
+        write_run(f"run{seed}", seed=seed, weights=(weights,))
+    rows, _ = rows_of(tmp_path)
+    assert sorted([run.seed for run in row.runs] for row in rows.values()) == [[0, 1], [2]]
+
+
+def test_runs_of_a_row_are_in_the_order_of_their_seeds(write_run, tmp_path):
+    for name, seed in (("a", None), ("b", 10), ("c", 9), ("d", 0)):
+        write_run(name, seed=seed)
+    row, _ = only_row(tmp_path)
+    assert [run.seed for run in row.runs] == [0, 9, 10, None]
+
+
+def test_sizes_are_in_millions_and_billions_of_the_trunk_and_the_model(write_run, tmp_path):
+    """The example: a trunk of 3.9 million parameters and 1.2 GMACs, a neck of 1.2 and 0.4, a head of 0.8 and 0.9."""
+    write_run("run")
+    row, _ = only_row(tmp_path)
+    assert row.parameters == pytest.approx((3.9, 5.9))
+    assert row.macs == pytest.approx((1.2, 2.5))
+    assert row.macs_shape == (320, 320)
+
+
+def test_speed_and_memory_are_of_any_run_that_knows_them(write_run, tmp_path):
+    speed = Speed(latency_ms=5.0, throughput=210.0, device="a device", precision="float16", shape=(320, 480))
+    for seed, (memory, known) in enumerate(((1_500_000_000, None), (3_000_000_000, speed), (2_000_000_000, None))):
+        write_run(f"run{seed}", seed=seed, times=Times(peak_memory=memory), speed=known)
+    row, _ = only_row(tmp_path)
+    assert (row.latency_ms, row.throughput, row.speed_note) == (5.0, 210.0, "a device, float16, 320x480")
+    assert row.peak_memory_gb == 3.0
+
+
 def test_training_memory_is_not_that_of_a_test(write_run, tmp_path):
     write_run("run", times=Times(peak_memory=3_000_000_000), origin="test", seed=None)
     row, _ = only_row(tmp_path)
@@ -130,6 +173,8 @@ def test_one_run_has_no_deviation(write_run, tmp_path):
         dict(protocol=dict(learning_rate=0.3)),
         dict(backbone=Backbone(name="fvnet_s", type="FVNet", arguments=dict(arch="t"))),
         dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t", drop_path_rate=0.1))),
+        dict(backbone=Backbone(name="fvnet_t", type="MyNet", arguments=dict(arch="t"))),
+        dict(config=Config(name="retinanet_fvnet_t_3x")),
         dict(origin="imported"),
         dict(weights=(Weights(part="backbone", source="other.pth", sha256="1" * 64),)),
         dict(backbone=Backbone(name="fvnet_t", type="FVNet", arguments=dict(arch="t"), source_sha256="1" * 64)),
@@ -199,6 +244,13 @@ def test_running_is_marked_and_gives_way_to_finished(write_run, tmp_path):
     row, problems = only_row(tmp_path)
     assert problems == []
     assert (row.metrics["AP"].mean, row.note) == (31.0, None)
+
+
+def test_running_says_how_far_it_has_come(write_run, tmp_path):
+    evaluations = tuple(Evaluation(step=step, metrics={"AP": 20.0}) for step in (4, 8))
+    write_run("run", status="running", evaluations=evaluations)
+    row, _ = only_row(tmp_path)
+    assert row.note == "not finished: evaluated after epoch 8 of 12"
 
 
 def test_running_without_evaluation_has_an_empty_row(write_run, tmp_path):

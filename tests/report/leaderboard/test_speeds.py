@@ -12,11 +12,13 @@ from fvnet_mm.records import Backbone
 from fvnet_mm.records.benchmark import BenchmarkRecord, Conditions
 from fvnet_mm.records.benchmark_file import write_benchmark
 from fvnet_mm.records.reading import read_record, write_record
+from fvnet_mm.report.leaderboard.collecting import FoundBenchmark
 from fvnet_mm.report.leaderboard.markdown import render_markdown
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row
 from fvnet_mm.report.leaderboard.page import render_page
 from fvnet_mm.report.leaderboard.speeds import with_speeds
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
+from fvnet_mm.report.leaderboard.versions import is_of, version_problems
 
 RECORDS = Path(__file__).with_name("records")
 
@@ -109,6 +111,43 @@ def test_another_trunk_of_that_name_and_training_steps_do_not_count(
     training = conditions.model_copy(update=dict(training=True))
     write_benchmark(record.model_copy(update=dict(conditions=training)), work_dirs / "b" / "benchmark.json")
     assert set(speeds(build_leaderboard([work_dirs], published=False)).values()) == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        (dict(norm_eval=True), True),
+        (dict(with_cp=True), True),
+        (dict(drop_path_rate=0.1), True),
+        (dict(frozen_stages=1), True),
+        (dict(tau=(1.0, 4.0)), False),
+    ],
+)
+def test_arguments_of_training_make_no_other_trunk(arguments: dict[str, object], same: bool, benchmark: Make) -> None:
+    run = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    (model,) = as_runs(benchmark({"fvnet_t": 20.0})).models
+    trained = run.backbone.model_copy(update=dict(arguments=run.backbone.arguments | arguments))
+    assert is_of(model, run.model_copy(update=dict(backbone=trained))) == same
+
+
+def test_a_whole_model_is_that_of_its_config(benchmark: Make) -> None:
+    run = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    (model,) = as_runs(benchmark({run.config.name: 70.0}, parts=("predict",)), whole=True).models
+    assert is_of(model, run)
+    assert not is_of(model.model_copy(update=dict(name="retinanet_fvnet_t_3x")), run)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_versions_matter_where_there_are_speeds_of_rows(
+    training: bool, benchmark: Make, conditions: Conditions
+) -> None:
+    run = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json")
+    record = as_runs(benchmark({"fvnet_t": 20.0}, conditions=conditions.model_copy(update=dict(training=training))))
+    (model,) = record.models
+    backbone = model.backbone.model_copy(update=dict(arguments=run.backbone.arguments))
+    other = record.model_copy(update=dict(models=(model.model_copy(update=dict(backbone=backbone, trained=7)),)))
+    problems = version_problems([run], [FoundBenchmark("a/benchmark.json", other)])
+    assert [problem.partition(": ")[0] for problem in problems] == ["a/benchmark.json"] * (not training)
 
 
 @pytest.mark.parametrize(("timed", "counts"), [("a" * 64, True), (None, True), ("b" * 64, False)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fvnet_mm.records import Protocol, Result
+from fvnet_mm.records import Evaluation, Protocol, Result
 from fvnet_mm.report.statistics.compare import Run, compare_seeds
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.resampling import BLOCK
@@ -36,6 +36,13 @@ def entries(comparison: Comparison) -> list[Difference]:
     """Of metrics and classes, those that are defined; large objects there are none."""
     everything = [*comparison.metrics, *(entry for classes in comparison.per_class.values() for entry in classes)]
     return [entry for entry in everything if entry.difference is not None]
+
+
+def unsigned(run: Run) -> Run:
+    """The run with a record that says neither how many images there are nor what the digest of its predictions is."""
+    kept = tuple(entry.model_copy(update=dict(sha256=None)) for entry in run.record.result.predictions)
+    data = run.record.data.model_copy(update=dict(val=None))
+    return Run(run.record.model_copy(update=dict(data=data, result=Result(metrics={}, predictions=kept))), run.folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,11 +160,53 @@ def test_notes(make_run):
     assert "several runs of c have one seed, so that their spread may be too small" in twice
 
 
-def test_a_record_unlike_its_predictions(make_run):
+def test_unknown_seeds_and_those_of_the_other_model_are_not_called_shared(make_run):
+    runs = [make_run("classes", "a", seed=seed) for seed in range(3)]
+    unknown = [Run(run.record.model_copy(update=dict(seed=None)), run.folder) for run in runs[:2]]
+    for first, second in (unknown, runs[2:]), (runs[:2], runs[:1]):
+        assert not any("have one seed" in note for note in compared(first, second).notes)
+
+
+def test_a_run_that_has_not_finished_is_noted(make_run):
+    run = make_run("classes", protocol=Protocol(framework="some", length=12))
+    evaluations = tuple(Evaluation(step=step, metrics={}) for step in (3, 6))
+    other = make_run(
+        "classes", "b", protocol=run.record.protocol, status="running", unit="epoch", evaluations=evaluations
+    )
+    sentence = f"{other.name} has not finished: its predictions are those after epoch 6 of 12"
+    assert [note for note in compared([run], [other]).notes if "finished" in note] == [sentence]
+
+
+@pytest.mark.parametrize(("images", "few"), [(29, True), (30, False)])
+def test_few_images_are_noted(images: int, few: bool, make_run):
+    run = make_run("classes")
+    file = run.folder / "classes.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[:images]))
+    run = unsigned(run)
+    assert any("images are few" in note for note in compared([run], [run]).notes) == few
+
+
+def test_a_class_in_too_few_images_has_a_difference_and_no_verdict(make_run):
+    """Of two images among 40, one resample in eight has none."""
+    runs = [make_run("classes", name, right) for name, right in (("worse", 0.3), ("better", 0.95))]
+    for run in runs:
+        file = run.folder / "classes.json"
+        entries = json.loads(file.read_text())
+        for number, entry in enumerate(entries):
+            entry["label"] = 2 if number < 2 else number % 2
+        file.write_text(json.dumps(entries))
+    cat, _, fox = compared(*([unsigned(run)] for run in runs)).per_class["top-1"]
+    assert cat.interval is not None
+    assert (fox.interval, fox.verdict) == (None, "undefined")
+    assert fox.difference == fox.second - fox.first
+
+
+@pytest.mark.parametrize("difference", [1, -1])
+def test_a_record_unlike_its_predictions(difference: int, make_run):
     run = make_run("label_maps")
     honest = compared([run], [run])
     kept = run.record.result.predictions
-    stated = {"mIoU": honest.metrics[0].first + 1, "aAcc": honest.metrics[2].first, "mAcc": None}
+    stated = {"mIoU": honest.metrics[0].first + difference, "aAcc": honest.metrics[2].first, "mAcc": None}
     lying = Run(run.record.model_copy(update=dict(result=Result(metrics=stated, predictions=kept))), run.folder)
     notes = set(compared([run], [lying]).notes) - set(honest.notes)
     assert len(notes) == 1

@@ -141,6 +141,20 @@ def test_predictions_of_other_images(make_run):
     assert "are of 39 images, but the record of b in" in refused(other, other)
 
 
+def test_predictions_of_other_label_maps_or_labels(make_run):
+    """As many of each, so that the record's number of images says nothing."""
+    run, other = make_run("label_maps"), unsigned(make_run("label_maps", "b"))
+    for each, number in ((run, "003"), (other, "004")):
+        (each.folder / "maps" / f"{number}.png").unlink()
+    assert "are of different images or labels" in refused(unsigned(run), other)
+    run, other = make_run("classes"), unsigned(make_run("classes", "b"))
+    path = other.folder / "classes.json"
+    entries = json.loads(path.read_text())
+    entries[0]["label"] = (entries[0]["label"] + 1) % 3
+    path.write_text(json.dumps(entries))
+    assert "are of different images or labels" in refused(run, other)
+
+
 def test_fewer_images_than_the_record_says(make_run):
     runs = [make_run("coco_boxes"), make_run("coco_boxes", "b")]
     data = runs[0].record.data.model_copy(update=dict(val=Split(images=41)))

@@ -59,7 +59,7 @@ def framework_of(model: Settings) -> str:
     kind = name_of(model)
     head = model.get("decode_head")
     inner = name_of(head) if isinstance(head, Mapping) else kind
-    return _FRAMEWORKS.get(inner, _FRAMEWORKS.get(kind, kind))
+    return _FRAMEWORKS.get(inner, kind)
 
 
 def is_described(cfg: Settings) -> bool:

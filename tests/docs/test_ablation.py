@@ -101,7 +101,7 @@ def test_results_come_from_records(ablation, tmp_path, monkeypatch):
         )
     monkeypatch.setattr(ablation, "SPEEDS", tmp_path / "speed.json")
     text = tables_of(ablation, tmp_path)
-    assert "\n(1) mIoU of semantic_fpn on unknown data, 300 steps" in text
+    assert "\n(1) mIoU of Semantic FPN on unknown data, 300 steps" in text
     assert "6 trainings, none diverged; 1 of the 1 intervals leave out 0." in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
     assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 31.00 ± 2.48 (3) |" in text
@@ -127,7 +127,7 @@ def test_a_training_whose_loss_was_not_finite_is_counted(ablation, tmp_path):
     (tmp_path / "euler2" / "nonfinite_iter_7.json").write_text("{}")
     text = tables_of(ablation, tmp_path)
     assert row.search(text)[1].startswith("30.50 ± 6.35 (3, 1 diverged); -3.00")
-    assert "4 trainings, 1 diverged; " in text
+    assert "4 trainings, 1 diverged.  " in text
 
 
 def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, monkeypatch):

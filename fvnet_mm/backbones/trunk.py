@@ -99,6 +99,18 @@ class StagedTrunk(BaseModule):
             hold_norms(self)
         return self
 
+    def compile(self, *args: object, **kwargs: object) -> None:
+        """Compiles in place, with :func:`torch.compile` and its arguments.
+
+        With ``with_cp`` block by block: the compiler does not see into the recomputation around them.
+        """
+        if not self.with_cp:
+            super().compile(*args, **kwargs)
+            return
+        for stage in self.stages():
+            for block in stage:
+                block.compile(*args, **kwargs)
+
     def _freeze_stages(self) -> None:
         # mmpretrain's constructors and train() call this by its name.
         if self.frozen_stages < 0:

@@ -153,6 +153,29 @@ def test_checkpointing_keeps_fewer_activations(build):
     assert saved(build(with_cp=True)) < 0.5 * saved(build())
 
 
+@pytest.mark.parametrize("with_cp", [False, True])
+def test_compiled_in_place_it_computes_the_same(build, with_cp):
+    torch.compiler.reset()
+    plain, compiled = build(with_cp=with_cp).train(), build(with_cp=with_cp).train()
+    compiled.load_state_dict(plain.state_dict())
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    compiled.compile(backend=backend)
+    x = torch.randn(2, 3, 64, 64)
+    results = []
+    for trunk in (plain, compiled):
+        outputs = trunk(x)
+        sum(output.square().mean() for output in outputs).backward()
+        results.append([*outputs, *(p.grad for p in trunk.parameters() if p.grad is not None)])
+    assert seen
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)
+
+
 def test_checkpointing_two_sizes_before_one_backward_pass(build):
     plain, saving = build(norm_eval=True).train(), build(norm_eval=True, with_cp=True).train()
     saving.load_state_dict(plain.state_dict())

@@ -42,7 +42,9 @@ def scene(images: int, detections: int, classes: int = 80) -> tuple[dict, list[d
         scores = rng.beta(1, np.where(near, 2, 12)).astype(np.float32)
         outputs.append(dict(img_id=image, bboxes=found.astype(np.float32), scores=scores, labels=found_labels))
     names = [dict(id=number + 1, name=f"class {number}") for number in range(classes)]
-    files = [dict(id=number, file_name=f"{number}.jpg", width=640, height=480) for number in range(1, images + 1)]
+    files = [
+        dict(id=number, file_name=f"{number}.jpg", width=IMAGE[0], height=IMAGE[1]) for number in range(1, images + 1)
+    ]
     return dict(info={}, images=files, annotations=annotations, categories=names), outputs
 
 

@@ -65,7 +65,7 @@ def draw_ftfu() -> Drawing:
     drawing.box(640, 292, 170, 44, ["τ, learnable", "one per channel"], AMBER)
     drawing.line((725, 292), (725, 264), color=AMBER)
     drawing.line((842, 184), (872, 184))
-    drawing.box(874, 156, 62, 56, ["y", "N, C, H, W"][:1])
+    drawing.box(874, 156, 62, 56, ["y"])
 
     def relaxation(f: float, tau: float) -> Callable[[float], float]:
         state, attractor, conductance = (torch.tensor(v, dtype=torch.float64) for v in (-1.0, 1.0, f))

@@ -213,7 +213,7 @@ def verdicts(
     yield f"|---|{'---|' * len(columns)}"
     for own, rivals in RIVALS.items():
         for rival in rivals:
-            found: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+            found: dict[str, list[str]] = {stands: [] for stands in OUTCOMES}
             for number, name in enumerate(sorted(scores), 1):
                 stands = outcome(scores[name], rival, Trunk(own))
                 apart = stands != "not run" and any(trunk.name in (own, rival) for trunk in elsewhere[name])

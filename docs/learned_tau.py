@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from ablation import trained_in
+from ablation import TIME_CONSTANTS, trained_in
 from ablation_rows import arguments_of
 from time_constants import load_trunk
 
@@ -21,8 +21,6 @@ from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 from fvnet_mm.records.reading import RECORD, read_record
-
-KEPT = Path(__file__).parents[1] / "results" / "ablation" / "time_constants.json"
 
 
 def moved(work_dir: Path) -> dict[str, object]:
@@ -65,8 +63,8 @@ def main() -> None:
         found = [moved(folder) for folder in parser.parse_args().work_dirs]
     except UserError as error:
         sys.exit(f"error: {error}")
-    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
-    with replacing(KEPT) as temporary:
+    kept = json.loads(TIME_CONSTANTS.read_text(encoding="utf-8")) if TIME_CONSTANTS.exists() else []
+    with replacing(TIME_CONSTANTS) as temporary:
         temporary.write_text(json.dumps(joined(kept, found), indent=1) + "\n", encoding="utf-8")
 
 

@@ -61,9 +61,8 @@ class Traffic(TorchDispatchMode):
     ) -> object:
         result = func(*args, **(kwargs or {}))
         if not (func.is_view or func in (torch.ops.aten.empty_like.default, torch.ops.aten.new_empty.default)):
-            named = zip(func._schema.arguments, args, strict=False)
-            given = [value for _, value in named] + [v for k, v in (kwargs or {}).items() if k != "out"]
-            read = {id(leaf): leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+            given = {name: value for name, value in (kwargs or {}).items() if name != "out"}
+            read = {id(leaf): leaf for leaf in tree_leaves((args, given)) if isinstance(leaf, Tensor)}
             written = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
             self.bytes += sum(map(moved, (*read.values(), *written)))
         return result
@@ -78,9 +77,9 @@ def traffic(step: Step, dtype: torch.dtype) -> tuple[float, float, float]:
     """Bytes per element of a map: in inference, in training with the backward pass, and kept for the latter."""
     maps = [torch.randn(SHAPE).to(dtype) for _ in range(4)]
     leak = torch.rand(SHAPE[1], 1, 1)
+    copies = [each.clone() for each in maps[:3]]  # inference overwrites them
     with torch.no_grad(), Traffic() as inference:
-        step(*(each.clone() for each in maps[:3]), leak)
-    inference.bytes -= 3 * 2 * moved(maps[0])  # the clones
+        step(*copies, leak)
     operands = [each.requires_grad_() for each in (*maps[:3], leak)]
     kept: dict[int, int] = {}
 

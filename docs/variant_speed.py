@@ -9,9 +9,9 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
+from ablation import SPEEDS
 from ablation_bases import BASES
 from ablation_rows import settings_of, variants
 from torch import nn
@@ -23,7 +23,6 @@ from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.engine.run_facts import processor_name
 from fvnet_mm.files import replacing
 
-KEPT = Path(__file__).parents[1] / "results" / "ablation" / "speed.json"
 SIZES = (224, 512)
 ROUNDS, TURN_SECONDS = 8, 0.1
 
@@ -66,7 +65,7 @@ def main() -> None:
         torch=torch.__version__,
         ratios={str(size): measure(trunks, size) for size in SIZES},
     )
-    with replacing(KEPT) as temporary:
+    with replacing(SPEEDS) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

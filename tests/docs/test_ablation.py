@@ -140,7 +140,7 @@ def test_time_constants_are_compared_with_where_they_start(ablation, tmp_path, m
             if isinstance(unit, FTFU):
                 unit.log_tau += math.log(1.5)
     torch.save({"state_dict": trunk.state_dict(prefix="backbone.")}, tmp_path / "run" / "iter_300.pth")
-    monkeypatch.setattr(learned_tau, "KEPT", tmp_path / "time_constants.json")
+    monkeypatch.setattr(learned_tau, "TIME_CONSTANTS", tmp_path / "time_constants.json")
     monkeypatch.setattr("sys.argv", ["learned_tau", str(tmp_path / "run")])
     other = dict(arguments=dict(arch="t"), trained="retinanet on bccd, 15 epochs", seed=0, stages=[])
     (tmp_path / "time_constants.json").write_text(json.dumps([other]))

@@ -35,14 +35,17 @@ def test_help_imports_nothing_heavy_and_every_flag_is_explained(tmp_path: Path) 
 
 
 def test_trunks_side_by_side(tmp_path: Path) -> None:
-    done = start("starnet_s1", "mobilenetv4_conv_small", "--fuse", *TINY, "--work-dir", "out", cwd=tmp_path)
+    """One by name, the other by the file that describes it."""
+    described = (ROOT / "configs/_base_/backbones/mobilenetv4_conv_small.py").read_text()
+    (tmp_path / "mine.py").write_text(described)
+    done = start("starnet_s1", "mine.py", "--fuse", *TINY, "--work-dir", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     record = read_benchmark(tmp_path / "out" / "benchmark.json")
     assert record.finished
-    assert [model.name for model in record.models] == ["starnet_s1", "mobilenetv4_conv_small"]
+    assert [model.name for model in record.models] == ["starnet_s1", "mine"]
     assert [entry.times.rounds for entry in record.measurements] == [6, 6]
     assert (record.conditions.threads, record.conditions.fused, record.conditions.isolated) == (1, True, False)
-    assert record.command[2:4] == ("starnet_s1", "mobilenetv4_conv_small")
+    assert record.command[2:4] == ("starnet_s1", "mine.py")
     assert "trunk, 32x32, batch 1" in done.stdout
     assert re.search(r"^starnet_s1 +1 \(baseline\)", done.stdout, re.MULTILINE)
     files = {file.name for file in (tmp_path / "out").iterdir()}

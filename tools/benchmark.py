@@ -19,7 +19,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
         "models",
         nargs="+",
         metavar="CONFIG_OR_TRUNK",
-        help="config files, names of backbone descriptions (python -m fvnet_mm.list --backbones), or timm:NAME",
+        help="config files, backbones by name (python -m fvnet_mm.list --backbones) or by PATH.py, or timm:NAME",
     )
     parser.add_argument(
         "--backbone", nargs="+", default=[], metavar="NAME", help="measure each config with these trunks, too"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 from fvnet_mm.records.digests import sha256_of
-from fvnet_mm.suite.jobs import Job
+from fvnet_mm.suite.jobs import DESCRIBED, Job
 
 CONTENTS = ("config", "weights")
 """What of a job is a file whose contents count."""
@@ -34,7 +34,9 @@ def digest_of(job: Job, what: str) -> str | None:
         return None
     files = list(_with_bases(job.config, set()))
     if job.backbone is not None:
-        files.append(CONFIGS / DESCRIPTIONS / f"{job.backbone}.py")
+        # Joined to an absolute path, that of a description of one's own, a folder is left out.
+        description = CONFIGS / DESCRIPTIONS / f"{job.backbone.removesuffix(DESCRIBED)}{DESCRIBED}"
+        files += _with_bases(description, set())
     found = [_of_file(file, code=True) for file in files]
     return hashlib.sha256(repr(found).encode()).hexdigest() if found[0] is not None else None
 

@@ -14,6 +14,9 @@ from fvnet_mm.suite.schema import DEMO, OWN, Match, Run, Settings, SuiteFile
 DATA_SETS = {"retinanet": "coco", "mask_rcnn": "coco", "semantic_fpn": "ade20k", "upernet": "ade20k"}
 """By framework: the data set that its configs are named after."""
 
+DESCRIBED = ".py"
+"""How a backbone ends that is the path of its description, and no name."""
+
 _HOST = "fvnet_s"
 """The trunk of the config into which ``--backbone`` puts one that has no config of its own."""
 
@@ -25,7 +28,8 @@ class Job:
     Attributes:
         name: Unique in the suite; that of its work dir.
         config: File.
-        backbone: Trunk to put into the config, or None for its own.
+        backbone: Trunk to put into the config, by name or by the absolute path of its description; None for the
+            config's own.
         data: 'config', 'demo' or an absolute folder.
         seed: Of everything random.
         settings: The other flags.
@@ -61,11 +65,12 @@ class Job:
         if settings["pretraining"] is None:  # as jobs have it that were begun before there was such a setting
             del settings["pretraining"]
         data = self.data if self.data in (DEMO, OWN) else Path(self.data).name
-        return dict(config=self.config.stem, backbone=self.backbone, data=data, seed=self.seed, **settings)
+        backbone = None if self.backbone is None else _label(self.backbone)
+        return dict(config=self.config.stem, backbone=backbone, data=data, seed=self.seed, **settings)
 
     def identity(self) -> str:
         """What tells it from the other jobs of its suite: the definition, and the very files."""
-        return repr((self.definition(), str(self.config), self.data, self.settings.weights))
+        return repr((self.definition(), str(self.config), self.backbone, self.data, self.settings.weights))
 
 
 def expand(file: SuiteFile, work_dir: Path) -> tuple[Job, ...]:
@@ -105,9 +110,9 @@ def _grid(file: SuiteFile, work_dir: Path) -> Iterator[Job]:
                     settings = _own(file)
                     for override in _matching(file.overrides, point, used):
                         settings = settings.overridden(override)
-                    stem = f"{framework}_{backbone}_{DATA_SETS[framework]}"
+                    stem = f"{framework}_{_label(backbone)}_{DATA_SETS[framework]}"
                     config, plugged = CONFIGS / f"{stem}.py", None
-                    if not config.is_file():
+                    if backbone.endswith(DESCRIBED) or not config.is_file():
                         host = f"{framework}_{_HOST}_{DATA_SETS[framework]}"
                         config, plugged = CONFIGS / f"{host}.py", backbone
                     yield _job(stem, config, plugged, data, seed, settings, work_dir)
@@ -126,9 +131,14 @@ def _matching(entries: tuple, point: tuple[str, str, str, int], used: set[int]) 
 
 def _runs(file: SuiteFile, run: Run, work_dir: Path) -> Iterator[Job]:
     settings = _own(file).overridden(run)
-    stem = run.name or "_".join(filter(None, (run.config.stem, run.backbone)))
+    stem = run.name or "_".join(filter(None, (run.config.stem, run.backbone and _label(run.backbone))))
     for seed in run.seeds:
         yield _job(stem, run.config, run.backbone, run.data, seed, settings, work_dir, named=run.name is not None)
+
+
+def _label(backbone: str) -> str:
+    """What a backbone is called: a name as it is, a file without its folder and suffix."""
+    return Path(backbone).stem if backbone.endswith(DESCRIBED) else backbone
 
 
 def _own(file: SuiteFile) -> Settings:

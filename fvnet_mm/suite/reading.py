@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS, ROOT
 from fvnet_mm.records.parts import first_fault
-from fvnet_mm.suite.jobs import DATA_SETS, Job, expand
+from fvnet_mm.suite.jobs import DATA_SETS, DESCRIBED, Job, expand
 from fvnet_mm.suite.schema import DEMO, OWN, Match, Override, Run, Settings, SuiteFile
 
 _LARGEST = 1 << 20
@@ -111,15 +111,15 @@ def _fault(error: ValidationError) -> str:
 def _checked(file: SuiteFile) -> SuiteFile:
     """A suite whose names are known and whose files exist, the files by their absolute paths."""
     data = _distinct("data", tuple(_data(value) for value in file.data))
-    for backbone in _distinct("backbones", file.backbones):
-        _check_backbone(backbone)
+    backbones = _distinct("backbones", tuple(_backbone(value) for value in file.backbones))
     for framework in _distinct("frameworks", file.frameworks):
         _check_name("framework", framework, DATA_SETS)
     _distinct("seeds", file.seeds)
-    grid = dict(backbones=file.backbones, frameworks=file.frameworks, data=data, seeds=file.seeds)
+    grid = dict(backbones=backbones, frameworks=file.frameworks, data=data, seeds=file.seeds)
     return file.model_copy(
         update=_weights(file)
         | dict(
+            backbones=backbones,
             data=data,
             exclude=tuple(_match(f"exclude.{i}", match, grid) for i, match in enumerate(file.exclude)),
             overrides=tuple(
@@ -134,8 +134,12 @@ def _checked(file: SuiteFile) -> SuiteFile:
 
 
 def _match(place: str, match: Match, grid: dict[str, Collection[object]]) -> Match:
-    data = None if match.data is None else tuple(_data(value) for value in match.data)
-    match = match.model_copy(update=dict(data=data))
+    resolved = {
+        key: tuple(map(resolve, getattr(match, key)))
+        for key, resolve in (("backbones", _as_file), ("data", _data))
+        if getattr(match, key) is not None
+    }
+    match = match.model_copy(update=resolved)
     for key, known in grid.items():
         for value in getattr(match, key) or ():
             if value not in known:
@@ -149,15 +153,16 @@ def _run(run: Run) -> Run:
     if config is None:
         close = _closest(run.config.name, [path.name for path in CONFIGS.glob("*.py")])
         raise UserError(f"the config {run.config} does not exist{close}.")
-    if run.backbone is not None:
-        _check_backbone(run.backbone)
-    return run.model_copy(update=_weights(run) | dict(config=config.absolute(), data=_data(run.data)))
+    backbone = None if run.backbone is None else _backbone(run.backbone)
+    return run.model_copy(
+        update=_weights(run) | dict(config=config.absolute(), backbone=backbone, data=_data(run.data))
+    )
 
 
 def _weights(settings: Settings) -> dict[str, str]:
     if settings.weights is None or _ADDRESS.match(settings.weights):
         return {}
-    path = Path(settings.weights)
+    path = Path(settings.weights).expanduser()
     if not path.is_file():
         raise UserError(f"the weights {path} do not exist{_closest(path.name, _beside(path))}.")
     return dict(weights=str(path.absolute()))
@@ -166,7 +171,7 @@ def _weights(settings: Settings) -> dict[str, str]:
 def _data(value: str) -> str:
     if value in (DEMO, OWN):
         return value
-    path = Path(value)
+    path = Path(value).expanduser()
     if not path.is_dir():
         close = _closest(path.name, [DEMO, OWN, *_beside(path)])
         raise UserError(f"there is no data in {value}: name a folder, {DEMO} or {OWN}{close}.")
@@ -177,20 +182,26 @@ def _beside(path: Path) -> list[str]:
     return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
-def _check_backbone(name: str) -> None:
-    if name.endswith(".py"):
-        raise UserError(
-            f"the backbone {name} is a file, and a suite takes names alone: put the description into "
-            "configs/_base_/backbones of this repository, and name it without the .py."
-        )
-    if not name.startswith(_TIMM):
-        _check_name("backbone", name, [path.stem for path in (CONFIGS / DESCRIPTIONS).glob("*.py")])
-        return
-    import timm
+def _backbone(value: str) -> str:
+    """A backbone that there is: a name, or the absolute path of a description."""
+    value = _as_file(value)
+    if value.endswith(DESCRIBED):
+        path = Path(value)
+        if not path.is_file():
+            raise UserError(f"the backbone {path} does not exist{_closest(path.name, _beside(path))}.")
+    elif value.startswith(_TIMM):
+        import timm
 
-    model = name.removeprefix(_TIMM)
-    if not timm.is_model(model.partition(".")[0]):
-        raise UserError(f"timm has no model {model!r}{_closest(model, timm.list_models())}.")
+        model = value.removeprefix(_TIMM)
+        if not timm.is_model(model.partition(".")[0]):
+            raise UserError(f"timm has no model {model!r}{_closest(model, timm.list_models())}.")
+    else:
+        _check_name("backbone", value, [path.stem for path in (CONFIGS / DESCRIPTIONS).glob(f"*{DESCRIBED}")])
+    return value
+
+
+def _as_file(backbone: str) -> str:
+    return str(Path(backbone).expanduser().absolute()) if backbone.endswith(DESCRIBED) else backbone
 
 
 def _check_name(what: str, name: str, known: Collection[str]) -> None:

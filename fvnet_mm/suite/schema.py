@@ -129,7 +129,7 @@ class SuiteFile(Settings):
     Attributes:
         name: Of the suite; by default that of the file.
         work_dir: Folder of the jobs' work dirs; by default ``work_dirs/NAME``.
-        backbones: Trunks: descriptions in ``configs/_base_/backbones``, or ``timm:NAME``.
+        backbones: Trunks: descriptions in ``configs/_base_/backbones``, paths of others, or ``timm:NAME``.
         frameworks: 'retinanet', 'mask_rcnn', 'semantic_fpn', 'upernet'.
         data: 'config', 'demo' or folders.
         seeds: Of everything random.

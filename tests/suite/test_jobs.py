@@ -115,6 +115,32 @@ def test_a_definition_tells_trainings_apart_and_not_places(read: Callable[[str],
         assert definition(words) == definition(words.replace("/x/", "/y/"))
 
 
+def test_a_backbone_of_ones_own_is_named_by_its_file(
+    read: Callable[[str], Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    description = tmp_path / "mine" / "fvnet_s.py"  # as if it were the suite's, which has configs of its own
+    description.write_text("backbone = dict()\n")
+    grid = """
+backbones: [fvnet_t, {own}]
+frameworks: [retinanet]
+overrides:
+  - match: {{backbones: [{own}]}}
+    scratch: true
+runs:
+  - {{config: configs/upernet_fvnet_s_ade20k.py, backbone: {own}}}
+"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ["retinanet_fvnet_t_coco_seed0", "retinanet_fvnet_s_coco_seed0", "upernet_fvnet_s_ade20k_fvnet_s_seed0"]
+    for own in (description, "mine/fvnet_s.py", "~/mine/fvnet_s.py"):
+        _, gridded, further = jobs = read(grid.format(own=own)).jobs
+        assert [job.name for job in jobs] == names
+        assert [parsed(job).backbone for job in (gridded, further)] == [str(description)] * 2
+        assert [parsed(job).scratch for job in jobs] == [False, True, False]
+        assert gridded.definition()["backbone"] == "fvnet_s"
+
+
 def test_an_ablation_is_a_list_of_runs(read: Callable[[str], Suite]) -> None:
     suite = read("""
 cfg_options: [x=0]
@@ -159,6 +185,7 @@ def test_files_of_the_same_name_in_other_folders_are_other_trainings(
         (tmp_path / folder / "latest.pth").touch()
         (tmp_path / folder / "mine.py").touch()
     for run in (
+        "config: configs/fvnet_s_in1k.py, backbone: {}/mine.py",
         "config: configs/fvnet_s_in1k.py, weights: {}/latest.pth",
         "config: {}/mine.py",
         "config: configs/fvnet_s_in1k.py, data: {}",

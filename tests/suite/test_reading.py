@@ -56,8 +56,11 @@ runs:
         (GRID + "seeds: [0]\nseeds: [1]", r"the key 'seeds' is there twice \(line 4\)"),
         ("backbones: [repvit_m09]\nframeworks: [retinanet]", "no backbone 'repvit_m09'; the closest is repvit_m0_9"),
         ("backbones: ['timm:resnet19']\nframeworks: [retinanet]", "timm has no model 'resnet19'; the closest is resn"),
-        ("backbones: [../mynet.py]\nframeworks: [upernet]", r"mynet\.py is a file, and a suite takes names alone"),
-        ("runs: [{config: configs/retinanet_fvnet_s_coco.py, backbone: a.py}]", "the backbone a.py is a file, and"),
+        ("backbones: [nowhere/net.py]\nframeworks: [upernet]", r"the backbone /.*/nowhere/net\.py does not exist\."),
+        (
+            "runs: [{config: configs/fvnet_s_in1k.py, backbone: configs/_base_/backbones/fvnets.py}]",
+            r"backbones/fvnets\.py does not exist; the closest is fvnet_s\.py",
+        ),
         ("backbones: [fvnet_s]\nframeworks: [upernets]", "no framework 'upernets'; the closest is upernet"),
         ("backbones: [fvnet_s]", "frameworks are missing"),
         (

@@ -208,6 +208,18 @@ def test_other_contents_are_another_run(read: Callable[[str], Suite], tmp_path: 
     assert found(weights).state is State.OTHER
 
 
+def test_an_edited_backbone_is_another_run(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    description, base = tmp_path / "my_net.py", tmp_path / "base.py"
+    description.write_text('_base_ = ["base.py"]\n')
+    base.write_text("channels = (8, 16, 32, 64)\n")
+    (job,) = read(f"runs: [{{config: configs/fvnet_s_in1k.py, name: r, data: demo, backbone: {description}}}]").jobs
+    write_job_file(new_job_file(job).model_copy(update=dict(attempts=(ended(0),))), job.work_dir)
+    (job.work_dir / "run.json").write_text(json.dumps(RECORD))
+    assert state_of(job).state is State.FINISHED
+    base.write_text("channels = (8, 16, 32, 128)\n")
+    assert state_of(job).state is State.OTHER
+
+
 @pytest.mark.parametrize(
     ("fixture", "find", "task", "changed"),
     [

@@ -50,7 +50,7 @@ def find_subjects(words: Sequence[str], backbones: Sequence[str] = ()) -> list[S
     """The models that a command line names, in its order.
 
     Args:
-        words: Config files (``*.py``), names of backbone descriptions, or ``timm:NAME``.
+        words: Config files, names or files of backbone descriptions (files end in ``.py``), or ``timm:NAME``.
         backbones: Trunks with which each of the configs is measured, too.
 
     Raises:
@@ -58,8 +58,11 @@ def find_subjects(words: Sequence[str], backbones: Sequence[str] = ()) -> list[S
     """
     subjects = []
     for word in words:
-        if not word.endswith(".py"):
-            subjects.append(Subject(word, word, None, word, describe_backbone(_config(None, word))))
+        file = word.endswith(".py")
+        if not file or _describes_a_trunk(Path(word)):
+            cfg = _config(None, word)
+            name = cfg.backbone_name if file else word
+            subjects.append(Subject(name, word, None, word, describe_backbone(cfg)))
             continue
         for trunk in (None, *backbones):
             cfg = _config(Path(word), trunk)
@@ -96,6 +99,12 @@ def build_subject(subject: Subject) -> nn.Module:
 def trunk_of(module: nn.Module) -> nn.Module:
     """The trunk of a whole model, or the module itself if it is a trunk alone."""
     return getattr(module, "backbone", module)
+
+
+def _describes_a_trunk(path: Path) -> bool:
+    """Whether a file is a trunk's description (docs/own_backbone.md) and no config."""
+    cfg = read_config(path, "config")
+    return "backbone" in cfg and "model" not in cfg
 
 
 def _config(path: Path | None, trunk: str | None) -> Config:

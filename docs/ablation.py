@@ -14,19 +14,16 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from ablation_answers import answers
 from ablation_bases import BASES, FORMER
-from ablation_rows import ARCH, arguments_of, cost, settings_of, variants
+from ablation_rows import cost, settings_of, variants
+from ablation_runs import Heading, Row, Tables, cell, columns_of, read_runs, told_apart
 from marked import update
 
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.errors import UserError
-from fvnet_mm.records import RunRecord
-from fvnet_mm.records.reading import RECORD, find_records, read_record
-from fvnet_mm.report.leaderboard.names import FRAMEWORKS, MAIN_METRICS
-from fvnet_mm.report.statistics.seeds import decide, mean_interval
 
 PAGE = Path(__file__).with_name("ablation.md")
 HISTORY = PAGE.with_name("ablation_history.md")
@@ -40,136 +37,15 @@ SPEEDS = RESULTS / "ablation" / "speed.json"
 FORMER_SIZES = """\
 | FVNet | Channels | Blocks | Parameters (M) | MACs (G) |
 | --- | --- | --- | ---: | ---: |"""
-NOT_VARIED = ("out_indices", "init_cfg", "frozen_stages", "norm_eval", "with_cp")
-"""Arguments that follow from the framework, are recorded in the protocol, or change no number."""
 
 
-class Heading(NamedTuple):
-    """What the runs of a table have in common: the number of their base, and what it was measured in."""
-
-    base: int
-    setting: str
-
-
-class Run(NamedTuple):
-    """What a table needs of a record; ``value`` is None where the training ended at a loss or gradient not finite."""
-
-    seed: int | None
-    value: float | None
-
-
-def read_runs(folders: Sequence[Path]) -> dict[Heading, dict[str, list[Run]]]:
-    """Finished trainings of the rows, of whatever FVNets there are among the records: by table, and by settings.
-
-    Raises:
-        UserError: A record cannot be read, or two runs have the same settings and seed.
-    """
-    known = [{settings_of(row.arguments) for row in variants(base)} for base in BASES]
-    tables: dict[Heading, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for file in (file for folder in folders for file in find_records(folder) if file.name == RECORD):
-        record = read_record(file)
-        if record.backbone.type != "FVNet":
-            continue
-        value = main_value(record)
-        own = settings_of(arguments_of(record))
-        diverged = value is None and any(file.parent.glob("nonfinite_iter_*.json"))
-        finished = diverged or (record.status == "finished" and value is not None)
-        bases = [number for number, rows in enumerate(known) if own in rows] if finished else []
-        if not bases:
-            print(f"{file}: left out, it is no finished training of a row with a result.", file=sys.stderr)
-        for number in bases:
-            runs = tables[Heading(number, _setting(record))][own]
-            if any(run.seed == record.seed for run in runs):
-                raise UserError(f"{file} is a second run with seed {record.seed} of the same settings; leave one out.")
-            runs.append(Run(record.seed, value))
-    return {heading: runs for heading, runs in tables.items() if _compares(heading, runs)}
-
-
-def _compares(heading: Heading, runs: Mapping[str, Sequence[Run]]) -> bool:
-    """Whether a base was run, and something else beside it."""
-    return settings_of(BASES[heading.base].arguments) in runs and len(runs) > 1
-
-
-def main_value(record: RunRecord) -> float | None:
-    """The main metric of a run, in percent; None where it has no result."""
-    return record.result and record.result.metrics.get(MAIN_METRICS[record.task])
-
-
-def mean_cell(values: Sequence[float], digits: int) -> str:
-    """A mean and, of several values, half of its interval."""
-    cell = f"{np.mean(values):.{digits}f}"
-    if interval := mean_interval(values):
-        cell += f" ± {(interval.high - interval.low) / 2:.{digits}f}"
-    return cell
-
-
-def trained_in(record: RunRecord) -> str:
-    """What a run was trained in and for how long: framework, data, length."""
-    data = record.data.label if record.data else "unknown data"
-    return f"{FRAMEWORKS[record.framework]} on {data}, {record.protocol.length} {record.protocol.length_unit}s"
-
-
-def setting(record: RunRecord) -> str:
-    """What a run was measured in: metric, framework, data, length of training, and protocol."""
-    rate = record.protocol.learning_rate
-    trained = trained_in(record) + (f" at a learning rate of {rate:g}" if rate is not None else "")
-    return f"{MAIN_METRICS[record.task]} of {trained}, protocol {record.protocol.fingerprint}"
-
-
-def _setting(record: RunRecord) -> str:
-    """What a run was measured in and on which device, and the arguments of FVNet that no row varies."""
-    varied = ("arch", *ARCH, "unit", "tau", *NOT_VARIED)
-    rest = (f"{key}={value}" for key, value in sorted(record.backbone.arguments.items()) if key not in varied)
-    device = (f"on {record.environment.device}",) if record.environment.device else ()
-    return ", ".join((setting(record), *device, *rest))
-
-
-def cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
-    """A row's mean with its interval, the number of seeds, and the difference to the first row with its interval.
-
-    Runs of one seed read the same images in the same order, augmented alike, and share most initial weights. So rows
-    are compared seed by seed (Student's paired test), which takes out what all runs of a seed have in common.
-    """
-    if not runs:
-        return ""
-    finished = {run.seed: run.value for run in runs if run.value is not None}
-    diverged = len(runs) - len(finished)
-    count = f"({len(runs)}, {diverged} diverged)" if diverged else f"({len(runs)})"
-    if not finished:
-        return count
-    mean = f"{mean_cell(list(finished.values()), digits=2)} {count}"
-    difference = difference_cell(runs, base)
-    return f"{mean}; {difference}" if difference and runs is not base else mean
-
-
-def difference_cell(runs: Sequence[Run], base: Sequence[Run]) -> str:
-    """How far runs are above others, seed by seed, with its interval, bold where that leaves out 0."""
-    compared = differences(runs, base)
-    if not compared:
-        return ""
-    difference = f"{np.mean(compared):+.2f}"
-    if interval := mean_interval(compared):
-        difference += f" [{interval.low:+.2f}, {interval.high:+.2f}]"
-        if decide(interval) != "within noise":
-            difference = f"**{difference}**"
-    return difference
-
-
-def differences(runs: Sequence[Run], base: Sequence[Run]) -> list[float]:
-    """How far finished runs are above others, for each seed that both have."""
-    of_base = {run.seed: run.value for run in base if run.value is not None}
-    return [run.value - of_base[run.seed] for run in runs if run.value is not None and run.seed in of_base]
-
-
-def legend(number: int, heading: Heading, runs: Mapping[str, Sequence[Run]]) -> str:
+def legend(number: int, heading: Heading, rows: Mapping[str, Row]) -> str:
     """A setting in words, how many of its trainings diverged, and how many rows differ by more than their interval."""
-    trained = [run for row in runs.values() for run in row]
+    trained = [run for row in rows.values() for run in row]
     diverged = sum(run.value is None for run in trained)
-    of_base = runs[settings_of(BASES[heading.base].arguments)]
-    intervals = [mean_interval(differences(row, of_base)) for row in runs.values() if row is not of_base]
-    intervals = [interval for interval in intervals if interval]
-    beyond = sum(decide(interval) != "within noise" for interval in intervals)
-    told = f"; {beyond} of the {len(intervals)} intervals leave out 0" * bool(intervals)
+    base = rows[settings_of(BASES[heading.base].arguments)]
+    intervals, beyond = told_apart((row, base) for row in rows.values() if row is not base)
+    told = f"; {beyond} of the {intervals} intervals leave out 0" * bool(intervals)
     return f"({number}) {heading.setting}: {len(trained)} trainings, {diverged or 'none'} diverged{told}.  "
 
 
@@ -218,15 +94,7 @@ def former_sizes() -> str:
     return "\n".join(rows)
 
 
-def columns_of(
-    number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]
-) -> list[tuple[Heading, Mapping[str, Sequence[Run]]]]:
-    """The settings in which a base was run beside others, those with most rows first: the numbered columns."""
-    found = (item for item in tables.items() if item[0].base == number)
-    return sorted(found, key=lambda item: (-len(item[1]), item[0]))
-
-
-def section(number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> Iterator[str]:
+def section(number: int, tables: Tables) -> Iterator[str]:
     """The tables of a base: a row for each variant, a column for each setting in which the base was run beside others.
 
     Of the first base all rows are there, and their speeds; of others those that were run.
@@ -260,12 +128,13 @@ def section(number: int, tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) 
         yield ""
 
 
-def parts(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> dict[str, str]:
+def parts(tables: Tables) -> dict[str, str]:
     """What stands between the pages' markers: tables of FVNets as they are now and as they were, and of sizes."""
     sections: dict[bool, list[str]] = {False: [], True: []}
     for number, base in enumerate(BASES):
         sections[base.former] += section(number, tables)
     return {
+        "answers": answers(tables),
         "tables": "\n".join(sections[False]).rstrip(),
         "former_sizes": former_sizes(),
         "former_tables": "\n".join(sections[True]).rstrip(),
@@ -282,7 +151,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     if arguments.records:
-        print(found["tables"], found["former_tables"], sep="\n\n")
+        print(found["answers"], found["tables"], found["former_tables"], sep="\n\n")
         return
     found["time_constants"] = "\n".join(time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))))
     for name, text in found.items():

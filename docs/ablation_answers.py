@@ -1,21 +1,12 @@
-"""What the ablation answers: differences between rows of FVNet-T that differ in one thing, from run records.
-
-python docs/ablation_answers.py             puts the table into docs/ablation.md
-python docs/ablation_answers.py --check     exits with 1 where it is not there
-"""
+"""What the ablation answers: differences between rows of FVNet-T that differ in one thing."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
-
-from ablation import PAGE, RUNS, Heading, Run, columns_of, difference_cell, read_runs
 from ablation_bases import BASES
 from ablation_rows import settings_of, variants
-from marked import update
+from ablation_runs import Tables, columns_of, difference_cell, told_apart
 
-from fvnet_mm.errors import UserError
+from fvnet_mm.report.statistics.resampling import CONFIDENCE
 
 BASE = 0
 NOW = BASES[BASE].holds
@@ -71,43 +62,41 @@ PAIRS = {
 """Pairs of rows by question, the one that does more first."""
 
 
-def table(tables: Mapping[Heading, Mapping[str, Sequence[Run]]]) -> str:
-    """A row for each pair that was run: how far the first is above the second, seed by seed, in each setting."""
+def answers(tables: Tables) -> str:
+    """A row for each pair that was run: how far the first is above the second, seed by seed, in each setting.
+
+    Above the tables stand the settings, and how many of all intervals leave out 0.
+    """
+    if not (columns := columns_of(BASE, tables)):
+        return ""
     rows = {row.name: settings_of(row.arguments) for row in variants(BASES[BASE])}
-    headings, columns = zip(*columns_of(BASE, tables), strict=True)
     found = {
-        question: {
-            pair: [difference_cell(*(runs.get(rows[name], ()) for name in pair)) for runs in columns] for pair in pairs
-        }
+        question: {pair: [[runs.get(rows[name], ()) for name in pair] for _, runs in columns] for pair in pairs}
         for question, pairs in PAIRS.items()
     }
-    told = [any(row[place] for pairs in found.values() for row in pairs.values()) for place in range(len(columns))]
-    numbers = [f"({place})" for place, there in enumerate(told, 1) if there]
+    compared = [pair for pairs in found.values() for row in pairs.values() for pair in row]
+    cells = {
+        question: {pair: [difference_cell(*held) for held in row] for pair, row in pairs.items()}
+        for question, pairs in found.items()
+    }
+    shown = [any(row[place] for pairs in cells.values() for row in pairs.values()) for place in range(len(columns))]
+    numbers = [f"({place})" for place, there in enumerate(shown, 1) if there]
     lines = [
-        f"({n}) {heading.setting}.  " for n, (heading, there) in enumerate(zip(headings, told, strict=True), 1) if there
+        f"({place}) {heading.setting}.  "
+        for place, ((heading, _), there) in enumerate(zip(columns, shown, strict=True), 1)
+        if there
     ]
+    intervals, beyond = told_apart(compared)
+    if intervals:
+        chance = intervals * (1 - CONFIDENCE)
+        lines += ["", f"{beyond} of {intervals} intervals leave out 0, and by chance {chance:.1f} would."]
     lines.append("")
-    for question, pairs in found.items():
+    for question, pairs in cells.items():
         if run := {pair: row for pair, row in pairs.items() if any(row)}:
             lines += [f"| {question} | {' | '.join(numbers)} |", f"| --- |{' ---: |' * len(numbers)}"]
         for (first, second), row in run.items():
-            cells = (cell for cell, there in zip(row, told, strict=True) if there)
             names = (name.replace(NOW, BASES[BASE].title) for name in (first, second))
-            lines.append(f"| {' against '.join(names)} | {' | '.join(cells)} |")
+            there = (cell for cell, place in zip(row, shown, strict=True) if place)
+            lines.append(f"| {' against '.join(names)} | {' | '.join(there)} |")
         lines += [""] * bool(run)
     return "\n".join(lines).rstrip()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
-    arguments = parser.parse_args()
-    try:
-        answers = table(read_runs(RUNS))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    update(PAGE, "answers", answers, "python docs/ablation_answers.py", check=arguments.check)
-
-
-if __name__ == "__main__":
-    main()

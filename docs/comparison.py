@@ -12,14 +12,15 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ablation import NOT_VARIED, main_value, mean_cell, setting
 from ablation_rows import arguments_of
+from ablation_runs import NOT_VARIED, main_value, mean_cell, setting
 from marked import update
 from scipy import stats
 from speed import RIVALS, by_trunk, in_order, model_of
@@ -168,7 +169,7 @@ def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     if test.interval is None:
         return f"{cell}; {test.difference:+.1f}"
     difference = f"{test.difference:+.1f} [{test.interval.low:+.1f}, {test.interval.high:+.1f}]"
-    return f"{cell}; {f'**{difference}**' if decide(test.interval) == 'higher' else difference}"
+    return f"{cell}; {difference if decide(test.interval) == 'within noise' else f'**{difference}**'}"
 
 
 def in_setting(
@@ -187,36 +188,46 @@ def in_setting(
     )
 
 
-def outcome(scores: Scores, rival: str, own: Trunk) -> str:
-    """Where FVNet stands to a rival in a setting: by Welch's test over seeds, against each way in which it was run."""
+class Outcome(str, Enum):
+    """Where FVNet stands to a rival in a setting: by Welch's test over seeds, or by single runs."""
+
+    ABOVE = "above"
+    NOISE_ABOVE = "within noise, above"
+    NOISE_BELOW = "within noise, below"
+    BELOW = "below"
+    SINGLE_ABOVE = "single runs, above"
+    SINGLE_BELOW = "single runs, below"
+    NOT_RUN = "not run"
+
+
+def outcome(scores: Scores, rival: str, own: Trunk) -> Outcome:
+    """Where FVNet stands to a rival, run in the way that was best for the rival."""
     values = list(scores.get(own, {}).values())
     others = [list(of.values()) for trunk, of in scores.items() if trunk.name == rival]
     if not values or not others:
-        return "not run"
-    tests = [welch(other, values) for other in others]
-    if min(test.difference for test in tests) <= 0:
-        return "not above"
-    if any(test.interval is None for test in tests):
-        return "above, in single runs"
-    return "above" if all(decide(test.interval) == "higher" for test in tests) else "above, within noise"
-
-
-OUTCOMES = ("above", "above, within noise", "above, in single runs", "not above", "not run")
+        return Outcome.NOT_RUN
+    test = welch(max(others, key=np.mean), values)
+    above = test.difference > 0
+    if test.interval is None:
+        return Outcome.SINGLE_ABOVE if above else Outcome.SINGLE_BELOW
+    if decide(test.interval) == "within noise":
+        return Outcome.NOISE_ABOVE if above else Outcome.NOISE_BELOW
+    return Outcome.ABOVE if above else Outcome.BELOW
 
 
 def verdicts(
     scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], elsewhere: Mapping[str, Collection[Trunk]]
 ) -> Iterator[str]:
     """A table of where each size of FVNet stands to each of its rivals, and how much less or more it costs."""
-    columns = (*OUTCOMES, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
+    columns = (*Outcome, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
     yield f"|  | {' | '.join(columns)} |"
     yield f"|---|{'---|' * len(columns)}"
     for own, rivals in RIVALS.items():
         for rival in rivals:
-            found: dict[str, list[str]] = {stands: [] for stands in OUTCOMES}
+            found: dict[Outcome, list[str]] = {stands: [] for stands in Outcome}
             for number, name in enumerate(sorted(scores), 1):
                 stands = outcome(scores[name], rival, Trunk(own))
-                apart = stands != "not run" and any(trunk.name in (own, rival) for trunk in elsewhere[name])
+                apart = stands is not Outcome.NOT_RUN and any(trunk.name in (own, rival) for trunk in elsewhere[name])
                 found[stands].append(f"({number}){ELSEWHERE * apart}")
             cells = [", ".join(numbers) for numbers in found.values()]
             models = [model_of(records[0], name) for name in (own, rival)]

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from ablation import TIME_CONSTANTS, trained_in
+from ablation import TIME_CONSTANTS
 from ablation_rows import arguments_of
+from ablation_runs import trained_in
 from time_constants import load_trunk
 
 from fvnet_mm.backbones import FTFU, FVNet
@@ -27,8 +28,9 @@ def moved(work_dir: Path) -> dict[str, object]:
     """Of a finished run of FVNet: its trunk's arguments and, stage by stage, how far its time constants have moved.
 
     Returns:
-        The arguments, what it was trained on and for how long, the seed, and for each stage the mean and the mean
-        absolute value of ln(tau at the end / tau at the start), over blocks, phases and channels.
+        The arguments, what it was trained on and for how long, with the rules by which parameters learn otherwise if
+        there are some, the seed, and for each stage the mean and the mean absolute value of
+        ln(tau at the end / tau at the start), over blocks, phases and channels.
 
     Raises:
         UserError: The record or the checkpoint cannot be read, or is of another trunk or one without FTFUs.
@@ -47,7 +49,9 @@ def moved(work_dir: Path) -> dict[str, object]:
         before, after = map(torch.cat, units)
         change = after - before
         stages.append(dict(mean=change.mean().item(), mean_absolute=change.abs().mean().item()))
-    return dict(arguments=arguments, trained=trained_in(record), seed=record.seed, stages=stages)
+    rules = record.protocol.parameter_rules
+    trained = ", ".join((trained_in(record), *((rules,) if rules not in (None, "none") else ())))
+    return dict(arguments=arguments, trained=trained, seed=record.seed, stages=stages)
 
 
 def joined(kept: Sequence[Mapping], found: Sequence[Mapping]) -> list[Mapping]:

@@ -22,7 +22,7 @@ import numpy as np
 from ablation_rows import arguments_of
 from ablation_runs import NOT_VARIED, main_value, mean_cell, setting
 from marked import update
-from scipy import stats
+from rank_agreement import AGREEMENT, agreements
 from speed import RIVALS, by_trunk, in_order, model_of
 
 from fvnet_mm.backbones import FVNet
@@ -59,8 +59,6 @@ PHASES = 2
 """Of a block of FVNet, of which its units are spelt out."""
 SEEDS = 3
 """Of most trunks; another number stands in the cell."""
-FEWEST = 5
-"""Trunks from which a rank correlation says something."""
 ELSEWHERE = "‡"
 """Behind a cell whose runs were made on another device than most of their row."""
 
@@ -285,32 +283,6 @@ def tables(
     if any(elsewhere.values()):
         lines.append(f"{ELSEWHERE} Run on another device than the rest of the row.  ")
     return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
-
-
-AGREEMENT = (
-    "How alike two settings rank the trunks that were trained in both: Spearman's correlation of their means, and in "
-    f"brackets the number of trunks; empty where they are fewer than {FEWEST}."
-)
-
-
-def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
-    """A table of how alike each two settings rank the trunks that were trained in both (Spearman's correlation)."""
-    settings = sorted(scores)
-    numbers = range(1, len(settings) + 1)
-    yield f"|  | {' | '.join(f'({number})' for number in numbers)} |"
-    yield f"|---|{'---:|' * len(settings)}"
-    for number, one in zip(numbers, settings, strict=True):
-        cells = ["" if one == other else agreement(scores[one], scores[other]) for other in settings]
-        yield f"| ({number}) | {' | '.join(cells)} |"
-
-
-def agreement(one: Scores, other: Scores) -> str:
-    """A cell: the correlation over the trunks that both have, and their number; nothing where they are too few."""
-    both = sorted(one.keys() & other.keys())
-    if len(both) < FEWEST:
-        return ""
-    means = [[np.mean(list(scores[trunk].values())) for trunk in both] for scores in (one, other)]
-    return f"{stats.spearmanr(*means).statistic:.2f} ({len(both)})"
 
 
 def main() -> None:

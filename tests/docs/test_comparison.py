@@ -110,20 +110,6 @@ def test_runs_on_another_device_are_marked(comparison, tmp_path):
     assert [cell.endswith("‡") for cell in cells] == [False, False, True]
 
 
-def test_settings_that_rank_alike(comparison):
-    def scores(means):
-        return {comparison.Trunk(name): of for name, of in means.items()}
-
-    one = {"a": {0: 1.0, 1: 3.0}, "b": {0: 2.5}, "c": {0: 4.0}, "d": {0: 9.0}, "e": {0: 10.0}, "f": {0: 0.0}}
-    other = {"a": {0: 20.0}, "b": {0: 10.0}, "c": {0: 30.0}, "d": {0: 40.0}, "e": {0: 50.0}, "g": {0: 0.0}}
-    assert comparison.agreement(scores(one), scores(other)) == "0.90 (5)"  # 1 - 6 * 2 / 120
-    assert comparison.agreement(scores(one), scores({"a": {0: 1.0}})) == ""
-    assert list(comparison.agreements({"x": scores(one), "y": scores(other)}))[2:] == [
-        "| (1) |  | 0.90 (5) |",
-        "| (2) | 0.90 (5) |  |",
-    ]
-
-
 def test_a_changed_trunk_is_another(comparison, tmp_path):
     usual = {"arch": "large", "out_indices": [1, 2, 3]}
     changed = {**usual, "norm_cfg": {"type": "BN", "momentum": 0.1}}

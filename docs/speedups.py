@@ -5,9 +5,9 @@
     python docs/speedups.py --check    exits with 1 where they are not there
 
 Processor seconds are measured, which a machine that is busy with other things does not lengthen as it does the clock's,
-workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Trainings on a GPU are measured
-by the clock. Rounds are interleaved (stock, suite, stock, suite, ...) and a round's two times divided; a ratio's
-interval is Student's, over the rounds' logarithms. The results are kept in docs/speedups.json. Needs Linux.
+workers included; set OMP_NUM_THREADS=1, or threads that wait for each other count, too. Rounds are interleaved (stock,
+suite, stock, suite, ...) and a round's two times divided; a ratio's interval is Student's, over the rounds' logarithms.
+The results are kept in docs/speedups.json. Needs Linux.
 """
 
 import argparse
@@ -41,12 +41,8 @@ TITLES = {
     "startup_small": "From the command to the first logged iteration, {images:,} images",
     "startup_small_cold": "The same for the first time",
     "training": "Training iteration, RetinaNet-FVNet-S on the demo, {threads} threads: mmdet's script, tools/train.py",
-    "training_gpu_float32": "Training iteration on a GPU, RetinaNet-FVNet-S, {batch} images of 640 x 480 enlarged to "
-    "1067 x 800, float32: mmdet's script, tools/train.py --channels-last --compile",
-    "training_gpu_mixed": "The same in mixed precision: mmdet's --amp (fp16), tools/train.py --amp bf16 "
-    "--channels-last --compile",
 }
-PARTS = ("evaluation", "metric", "segmentation", "startup", "training", "gpu_float32", "gpu_mixed")
+PARTS = ("evaluation", "metric", "segmentation", "startup", "training")
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -161,7 +157,7 @@ def table(results: dict[str, dict]) -> str:
             stock, suite = (float(np.median(result["times"][kind])) for kind in ("stock", "suite"))
             words = title.format(**result)
             rows.append(f"| {words} | {stock:.3g} s | {suite:.3g} s | {ratio_in_words(result['times'])} |")
-    machines = sorted({", ".join(filter(None, (result.get("gpu"), result["machine"]))) for result in results.values()})
+    machines = sorted({result["machine"] for result in results.values()})
     lines = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
     return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
@@ -193,10 +189,6 @@ def main() -> None:
             from started_trainings import measure_training
 
             measured = measure_training(arguments.rounds)
-        case "gpu_float32" | "gpu_mixed":
-            from started_trainings import measure_gpu_training
-
-            measured = measure_gpu_training(arguments.rounds, mixed=arguments.part == "gpu_mixed")
         case _:
             update(PAGE, "speedups", table(results), "python docs/speedups.py", check=arguments.check)
             return

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coco_scene import TRAINING_IMAGES, write_coco_sized
-from interleaving import Times, interleaved
-from mmengine.config import Config
+from interleaving import interleaved
 
 from fvnet_mm.cli import tool_parser
-from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.data_source import select_data
@@ -29,22 +26,17 @@ from fvnet_mm.engine.weights import remove_pretrained
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "retinanet_fvnet_s_coco.py"
 
-GPU_IMAGE, GPU_BATCH = (640, 480), 16
-"""On a GPU: (width, height) of all images, COCO's most frequent, and the batch."""
 
-GPU_INTERVAL, GPU_WARM_UP, GPU_LINES = 5, 4, 4
-"""Iterations between log lines there; lines that compilation may take, and lines that are timed behind them."""
-
-
-def configs(folder: Path, data: Path | None, options: dict[str, object], pure: bool) -> tuple[Path, Path]:
+def configs(folder: Path, data: Path | None, options: dict[str, object]) -> tuple[Path, Path]:
     """Writes one config twice, for mmdet's script and for the suite's: the demo's, or that of a folder.
 
     Args:
         folder: To write into.
         data: A folder in COCO's layout; None for the demo.
         options: Of both.
-        pure: Whether the stock one has nothing of the suite but the trunk, not even the hook that makes data and
-            random states those of the suite.
+
+    On a folder the stock one has nothing of the suite but the trunk; on the demo it keeps the hook that makes data and
+    random states those of the suite.
     """
     words = [str(CONFIG), "--work-dir", str(folder / "suite"), "--seed", "0"]
     arguments = tool_parser("").parse_args(words + (["--demo"] if data is None else ["--data", str(data)]))
@@ -55,7 +47,7 @@ def configs(folder: Path, data: Path | None, options: dict[str, object], pure: b
     plan_batch(cfg, 10**6, 1, False)
     cfg.dump(folder / "suite.py")
     cfg.runner_type, cfg.work_dir = "Runner", str(folder / "stock")
-    if pure:
+    if data is not None:
         cfg.custom_imports.imports = ["fvnet_mm.backbones"]
         cfg.custom_hooks = []
         cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1)
@@ -101,12 +93,12 @@ def until_logged(command: Sequence[str | Path], work_dir: Path, lines: int) -> t
             process.wait()
 
 
-def commands(folder: Path, stock: Path, suite: Path, flags: Sequence[str] = ()) -> dict[str, tuple[list, Path]]:
+def commands(folder: Path, stock: Path, suite: Path) -> dict[str, tuple[list, Path]]:
     """Of each of the two: the command without the interpreter, and its work dir."""
     work = folder / "suite_run"
     return {
         "stock": (["-W", "ignore", ROOT / "docs/stock_train.py", stock], folder / "stock"),
-        "suite": ([ROOT / "tools/train.py", suite, "--work-dir", work, *flags], work),
+        "suite": ([ROOT / "tools/train.py", suite, "--work-dir", work], work),
     }
 
 
@@ -121,7 +113,7 @@ def measure_startup(rounds: int, images: int) -> dict[str, dict]:
             "train_dataloader.num_workers": 1,
             "train_dataloader.dataset.pipeline.2.scale": (64, 64),
         }
-        started = commands(folder, *configs(folder, folder / "data", options, pure=True))
+        started = commands(folder, *configs(folder, folder / "data", options))
         (folder / "cache").rename(folder / "left")
         run = {kind: lambda start=start: until_logged(*start, 1)[0][0] for kind, start in started.items()}
         cold = interleaved(run, 1)
@@ -144,67 +136,7 @@ def measure_training(rounds: int) -> dict[str, dict]:
             curves[kind] = [line["loss"] for line in lines]
             return (seconds[-1] - seconds[0]) / (lines[-1]["iter"] - lines[0]["iter"])
 
-        started = commands(folder, *configs(folder, None, options, pure=False))
+        started = commands(folder, *configs(folder, None, options))
         run = {kind: lambda k=kind, start=start: iteration(k, *start) for kind, start in started.items()}
         times = interleaved(run, rounds)
     return {"training": dict(times=times, losses=curves, threads=torch.get_num_threads())}
-
-
-def measure_gpu_training(rounds: int, *, mixed: bool) -> dict[str, dict]:
-    """On a GPU: seconds of an iteration by the clock, with images of COCO's size.
-
-    Args:
-        rounds: Of each.
-        mixed: Whether both train in mixed precision, mmdet's script as its --amp makes it (fp16), the suite in bf16.
-    """
-    import torch
-
-    losses: dict[str, list[float]] = {}
-    waits: Times = {"stock": [], "suite": []}
-    workers = max(2, (os.cpu_count() or 2) - 2)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        options = {
-            "default_hooks.logger.interval": GPU_INTERVAL,
-            "log_processor.window_size": GPU_INTERVAL,
-            "train_dataloader.batch_size": GPU_BATCH,
-            "train_dataloader.num_workers": workers,
-        }
-        stock, suite = configs(folder, _long_set(folder), options, pure=True)
-        if mixed:
-            cfg = Config.fromfile(stock)
-            cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-            cfg.dump(stock)
-
-        def iteration(kind: str, command: list, work_dir: Path) -> float:
-            _, lines = until_logged(command, work_dir, GPU_WARM_UP + GPU_LINES)
-            losses[kind] = [line["loss"] for line in lines]
-            timed = lines[GPU_WARM_UP:]
-            waits[kind].append(statistics.median(line["data_time"] for line in timed))
-            return statistics.median(line["time"] for line in timed)
-
-        flags = ["--channels-last", "--compile", *(["--amp", "bf16"] if mixed else [])]
-        started = commands(folder, stock, suite, flags)
-        run = {kind: lambda k=kind, start=start: iteration(k, *start) for kind, start in started.items()}
-        times = interleaved(run, rounds)
-    measured = dict(times=times, losses=losses, data_seconds=waits, batch=GPU_BATCH, workers=workers)
-    measured["gpu"] = torch.cuda.get_device_name()
-    return {"training_gpu_mixed" if mixed else "training_gpu_float32": measured}
-
-
-def _long_set(folder: Path) -> Path:
-    """A folder in COCO's layout whose list names every file often, so that an epoch outlasts a measurement."""
-    data = write_coco_shapes(folder / "data", 64, 4, GPU_IMAGE)
-    file = data / "annotations" / "instances_train2017.json"
-    document = json.loads(file.read_text())
-    images, annotations = document["images"], document["annotations"]
-    shift = max(image["id"] for image in images) + 1
-    copies = range(1 + GPU_BATCH * GPU_INTERVAL * (GPU_WARM_UP + GPU_LINES) // len(images))
-    document["images"] = [image | dict(id=image["id"] + copy * shift) for copy in copies for image in images]
-    document["annotations"] = [
-        entry | dict(id=number + copy * len(annotations), image_id=entry["image_id"] + copy * shift)
-        for copy in copies
-        for number, entry in enumerate(annotations, 1)
-    ]
-    file.write_text(json.dumps(document))
-    return data

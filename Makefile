@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/retinanet_fvnet_s_coco.py
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint pages clean
 
 install: $(VENV)/.installed
 
@@ -21,6 +21,12 @@ test: install lint
 lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The parts of README.md and docs/ that are made from code and records: some minutes.
+pages: install
+	for script in ablation backbones comparison complexity diagrams speed speedups step_bytes step_speed \
+	    training_memory variants; do $(VENV)/bin/python docs/$$script.py || exit; done
+	$(VENV)/bin/python docs/shapes.py scores
 
 clean:
 	rm -rf $(VENV) work_dirs/demo

@@ -1,24 +1,22 @@
 """The page of the backbones that configs/_base_/backbones describes, counted from the code.
 
-python docs/backbones.py              prints it
-python docs/backbones.py --write      writes docs/backbones.md
+python docs/backbones.py              writes docs/backbones.md
 python docs/backbones.py --check      exits with 1 where docs/backbones.md is not what the code says
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from marked import checks, update_file
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 import fvnet_mm.backbones  # noqa: F401  registers them
 from fvnet_mm.bench.complexity import count_macs, count_parameters
-from fvnet_mm.files import replacing
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS, ROOT
 
 PAGE = ROOT / "docs" / "backbones.md"
@@ -27,7 +25,7 @@ FACTS = ("url", "license", "distilled", "epochs", "top1", "source")
 
 INTRODUCTION = f"""# Backbones
 
-<!-- Written by `python docs/backbones.py --write` from the files in configs/_base_/backbones. -->
+<!-- Written by `python docs/backbones.py` from the files in configs/_base_/backbones. -->
 
 One file in `configs/_base_/backbones` describes one backbone; `--backbone NAME` puts it into any config. All of them
 return features at the strides of the first table, whose stages `out_indices` counts from 0.
@@ -168,23 +166,12 @@ def page(descriptions: Path = CONFIGS / DESCRIPTIONS) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The page of the backbones, counted from the code.")
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", action="store_true", help="bring docs/backbones.md up to date")
-    action.add_argument("--check", action="store_true", help="exit with 1 where it is stale")
-    arguments = parser.parse_args()
+    check = checks(__doc__)
     try:
         new = page()
     except ValueError as error:
         sys.exit(f"error: {error}.")
-    if arguments.check:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != new:
-            sys.exit(f"error: {PAGE} is stale; run: python docs/backbones.py --write")
-    elif arguments.write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(new, encoding="utf-8")
-    else:
-        print(new, end="")
+    update_file(PAGE, new, "python docs/backbones.py", check=check)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ python docs/comparison.py --check     exits with 1 where they are not there
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from ablation_rows import arguments_of
 from ablation_runs import NOT_VARIED, main_value, mean_cell, setting
-from marked import update
+from marked import update_parts
 from rank_agreement import AGREEMENT, agreements
 from speed import RIVALS, by_trunk, in_order, model_of
 
@@ -285,19 +283,20 @@ def tables(
     return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
-    arguments = parser.parse_args()
+def parts() -> dict[tuple[Path, str], str]:
+    """What stands between the page's markers.
+
+    Raises:
+        UserError: A record cannot be read or is not what it should be.
+    """
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
-    try:
-        records = [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS]
-        scores, apart = read_scores(folders), run_elsewhere(folders)
-        parts = dict(verdicts="\n".join(verdicts(scores, records, apart)), comparison=tables(scores, records, apart))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    for name, text in parts.items():
-        update(PAGE, name, text, "python docs/comparison.py", check=arguments.check)
+    records = [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS]
+    found = read_scores(folders), records, run_elsewhere(folders)
+    return {(PAGE, "verdicts"): "\n".join(verdicts(*found)), (PAGE, "comparison"): tables(*found)}
+
+
+def main() -> None:
+    update_parts(__doc__, "python docs/comparison.py", parts)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
-"""Parameters and MACs of the suite's models against published ones, counted from the code.
+"""Parameters and MACs of the suite's models against published ones, counted from the code: a few minutes.
 
-    python docs/complexity.py                     prints the tables
-    python docs/complexity.py --write FILE        puts them between the markers of a file
-    python docs/complexity.py --check FILE        exits with 1 where they are not what the code says
-
-A few minutes. The markers are the lines ``<!-- complexity:begin -->`` and ``<!-- complexity:end -->``.
+python docs/complexity.py             puts the tables into docs/complexity.md
+python docs/complexity.py --check     exits with 1 where they are not there
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from claims import CORRECTED, OWN, TOLERANCE, Claim, claims, same_source, witnesses
 from countings import MACS, PARAMETERS, SOURCE_WIDE, Subject
-from marked import update
+from marked import update_parts
 
 from fvnet_mm.bench.model_complexity import DETECTION_SHAPE, SEGMENTATION_SHAPE, WIDE_SEGMENTATION_SHAPE
 
+PAGE = Path(__file__).with_suffix(".md")
 ROUNDING, EXPLAINED, NOT_EXPLAINED = "within 2 % of what rounds to", "counted", "not explained"
 ERRATUM = "corrected by the authors since, to what is counted here"
 EXCEPTIONS = 0.2
@@ -184,17 +181,7 @@ def ways() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", type=Path, metavar="FILE", help="bring this file up to date")
-    action.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where this file is stale")
-    arguments = parser.parse_args()
-    path = arguments.write or arguments.check
-    if path is None:
-        print(tables())
-        return
-    command = f"python docs/complexity.py --write {path}"
-    update(path, "complexity", f"\n{tables()}\n", command, check=arguments.check is not None)
+    update_parts(__doc__, "python docs/complexity.py", lambda: {(PAGE, "complexity"): f"\n{tables()}\n"})
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ its closed-form step. Each picture is a light card, readable on light and dark p
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from drawing import AMBER, BLUE, FAINT, RULE, TEAL, TINTS, VIOLET, Drawing
+from marked import checks, update_file
 
 from fvnet_mm.backbones import FTFU, FVNet, closed_form_step
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.backbones.mpfb import MPFB, phase_widths
-from fvnet_mm.files import replacing
 
 FOLDER = Path(__file__).parent / "diagrams"
 VARIANT = "s"
@@ -214,17 +212,9 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {"ftfu": draw_ftfu, "mpfb": draw_mp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draws docs/diagrams/*.svg from the code.")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a picture is not what the code draws")
-    check = parser.parse_args().check
+    check = checks(__doc__)
     for name, draw in DRAWINGS.items():
-        path, svg = FOLDER / f"{name}.svg", draw().svg()
-        if path.exists() and path.read_text(encoding="utf-8") == svg:
-            continue
-        if check:
-            sys.exit(f"error: {path} is stale; run: python docs/diagrams.py")
-        with replacing(path) as temporary:
-            temporary.write_text(svg, encoding="utf-8")
+        update_file(FOLDER / f"{name}.svg", draw().svg(), "python docs/diagrams.py", check=check)
 
 
 if __name__ == "__main__":

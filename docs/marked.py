@@ -1,11 +1,14 @@
-"""The part of a page between two markers, which a script of this folder writes from code or records."""
+"""What scripts of this folder write from code or records: whole files, and parts of pages between two markers."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
 
@@ -32,14 +35,36 @@ def update(page: Path, name: str, new: str, command: str, *, check: bool) -> Non
         command: What brings the page up to date, for the sentence that says so.
         check: Whether to look only.
     """
-    old = page.read_text(encoding="utf-8")
     try:
-        current = with_marked(old, name, new)
+        current = with_marked(page.read_text(encoding="utf-8"), name, new)
     except ValueError as error:
         sys.exit(f"error: {page} {error}.")
-    if current == old:
+    update_file(page, current, command, check=check, what=f"the part '{name}' of {page}")
+
+
+def update_file(file: Path, new: str, command: str, *, check: bool, what: str | None = None) -> None:
+    """Writes a file anew where it is stale, or with ``check`` exits with 1; ``what`` is its name in the sentence."""
+    if file.exists() and file.read_text(encoding="utf-8") == new:
         return
     if check:
-        sys.exit(f"error: the part '{name}' of {page} is stale; run: {command}")
-    with replacing(page) as temporary:
-        temporary.write_text(current, encoding="utf-8")
+        sys.exit(f"error: {what or file} is stale; run: {command}")
+    with replacing(file) as temporary:
+        temporary.write_text(new, encoding="utf-8")
+
+
+def checks(description: str) -> bool:
+    """Reads the command line of a script that knows ``--check`` and nothing else: whether it is to look only."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 where something is stale, and write nothing")
+    return parser.parse_args().check
+
+
+def update_parts(description: str, command: str, made: Callable[[], Mapping[tuple[Path, str], str]]) -> None:
+    """Runs a script that makes parts of pages, by page and markers: see :func:`update` and :func:`checks`."""
+    check = checks(description)
+    try:
+        parts = made()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for (page, name), text in parts.items():
+        update(page, name, text, command, check=check)

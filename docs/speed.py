@@ -6,11 +6,9 @@ python docs/speed.py --check     exits with 1 where they are not there
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from marked import update
+from marked import update_parts
 
 from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.errors import UserError
@@ -122,14 +120,7 @@ def tables() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
-    check = parser.parse_args().check
-    try:
-        text = tables()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    update(PAGE, "speed", text, "python docs/speed.py", check=check)
+    update_parts(__doc__, "python docs/speed.py", lambda: {(PAGE, "speed"): tables()})
 
 
 if __name__ == "__main__":

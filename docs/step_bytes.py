@@ -6,14 +6,13 @@ python docs/step_bytes.py --check     exits with 1 where the page is stale
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from marked import update
+from marked import update_parts
 from step_speed import BOTH_MAPS, FORWARD_MAPS
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -111,9 +110,7 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is stale")
-    update(PAGE, "bytes", table(), "python docs/step_bytes.py", check=parser.parse_args().check)
+    update_parts(__doc__, "python docs/step_bytes.py", lambda: {(PAGE, "bytes"): table()})
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ python docs/training_memory.py --check     exits with 1 where it is not there
 
 from __future__ import annotations
 
-import argparse
 import functools
 from pathlib import Path
 
 import torch
-from marked import update
+from marked import update_parts
 from speed import RIVALS
 
 from fvnet_mm.bench.speed.subjects import build_subject, find_subjects
@@ -39,9 +38,7 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what is counted")
-    update(PAGE, "training_memory", table(), "python docs/training_memory.py", check=parser.parse_args().check)
+    update_parts(__doc__, "python docs/training_memory.py", lambda: {(PAGE, "training_memory"): table()})
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """The table of FVNet's variants, counted from the code.
 
-    python docs/variants.py                                    prints it
-    python docs/variants.py --write README.md ...              puts it between the markers of these files
-    python docs/variants.py --check README.md ...              exits with 1 where it is not what the code says
-
-A file marks the table's place with the lines ``<!-- variants:begin -->`` and ``<!-- variants:end -->``.
+python docs/variants.py             puts it into README.md and docs/architecture.md
+python docs/variants.py --check     exits with 1 where it is not there
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
-from marked import update
+from marked import update_parts
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 
+PAGES = (Path(__file__).with_name("architecture.md"), Path(__file__).parents[1] / "README.md")
 IMAGE = (1, 3, 224, 224)
 HEADER = (
     "Variant",
@@ -48,22 +45,13 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def parts() -> dict[tuple[Path, str], str]:
+    """The table between the markers of both pages."""
+    return dict.fromkeys(((page, "variants") for page in PAGES), table())
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The table of FVNet's variants, counted from the code.")
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument(
-        "--write", nargs="+", type=Path, default=[], metavar="FILE", help="bring these files up to date"
-    )
-    action.add_argument(
-        "--check", nargs="+", type=Path, default=[], metavar="FILE", help="exit with 1 where one is stale"
-    )
-    arguments = parser.parse_args()
-    new = table()
-    if not arguments.write and not arguments.check:
-        print(new)
-    for path in (*arguments.write, *arguments.check):
-        command = f"python docs/variants.py --write {path}"
-        update(path, "variants", new, command, check=path in arguments.check)
+    update_parts(__doc__, "python docs/variants.py", parts)
 
 
 if __name__ == "__main__":

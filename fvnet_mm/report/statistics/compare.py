@@ -11,7 +11,7 @@ from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.predictions import CLASS_METRICS, Progress, read_predictions
 from fvnet_mm.report.statistics.resampling import Values, evaluate_once, interval_of, paired_bootstrap
 from fvnet_mm.report.statistics.runs import Run, check_comparable
-from fvnet_mm.report.statistics.seeds import SeedTest, decide, welch
+from fvnet_mm.report.statistics.seeds import SeedTest, decide, joint_interval, welch
 
 _ROUNDING = 0.1  # points by which a record may differ from its predictions: mmdet's own metric rounds to tenths
 _FEW_IMAGES = 30
@@ -30,8 +30,8 @@ def compare_seeds(
     """Compare two models, each trained with one seed or with several.
 
     All differences are ``second`` minus ``first``. The intervals are of a paired bootstrap over the images, in which
-    a model's metric is the mean over its runs; Welch's test over the seeds joins it where there are several. The
-    rules of decision are those of :mod:`fvnet_mm.report.statistics.seeds`.
+    a model's metric is the mean over its runs; where there are several, Welch's test over the seeds and the joint
+    interval of both stand beside them. The rules of decision are those of :mod:`fvnet_mm.report.statistics.seeds`.
 
     Args:
         first: Runs of one model, at least one.
@@ -93,8 +93,10 @@ def _difference(
         return Difference(name, *defined, difference=None, interval=None, seeds=None, verdict="undefined")
     interval = interval_of(resampled)
     seeds: SeedTest | None = None if is_class else welch(first, second)
-    verdict = decide(interval, seeds.interval if seeds is not None else None) if interval is not None else "undefined"
-    return Difference(name, *means, means[1] - means[0], interval, seeds, verdict)
+    difference, joint = means[1] - means[0], None
+    if interval is not None and seeds is not None and seeds.interval is not None:
+        joint = joint_interval(difference, interval, seeds.interval)
+    return Difference(name, *means, difference, interval, seeds, decide(joint or interval), joint)
 
 
 def _names(first: Sequence[Run], second: Sequence[Run]) -> tuple[str, str]:

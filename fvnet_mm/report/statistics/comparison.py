@@ -22,6 +22,7 @@ class Difference:
         interval: 95 %, of the paired bootstrap over images.
         seeds: Welch's test over seeds; None of a class, and where the metric is not defined.
         verdict: Of the second against the first.
+        joint: 95 %, over images and seeds at once, which the verdict goes by; None where it goes by ``interval``.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Difference:
     interval: Interval | None
     seeds: SeedTest | None
     verdict: Verdict
+    joint: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def format_comparison(comparison: Comparison) -> str:
     """Write a comparison as plain text: a table of the metrics, the classes that differ most, and notes."""
     names = (comparison.first, comparison.second)
     seeds = any(entry.seeds is not None and entry.seeds.interval is not None for entry in comparison.metrics)
-    over_seeds = f"  {'95 % over seeds':18}  {'p':7}" if seeds else ""
+    over_seeds = f"  {'95 % over seeds':18}  {'p':7}  {'95 % over both':16}" if seeds else ""
     lines = [
         f"A  {names[0]} ({_runs(comparison.runs[0])})",
         f"B  {names[1]} ({_runs(comparison.runs[1])})",
@@ -77,6 +79,7 @@ def format_comparison(comparison: Comparison) -> str:
         f"{'':14}{'A':>7}{'B':>8}{'B - A':>9}  {'95 % over images':18}{over_seeds}  verdict on B",
         *(_row(entry, seeds) for entry in comparison.metrics),
     ]
+    lines += ["The verdict goes by the interval over both, images and seeds, where there is one."] if seeds else []
     for name, classes in comparison.per_class.items():
         lines += ["", *_classes(name, classes)]
     reasons = {entry.seeds.reason for entry in comparison.metrics if entry.seeds is not None} - {""}
@@ -108,7 +111,8 @@ def _row(entry: Difference, seeds: bool = False) -> str:
     )
     if seeds:
         interval, p_value = (entry.seeds.interval, entry.seeds.p_value) if entry.seeds else (None, None)
-        line += f"  {_interval(interval):18}  {'-' if p_value is None else f'{p_value:.2g}':7}"
+        p_text = "-" if p_value is None else f"{p_value:.2g}"
+        line += f"  {_interval(interval):18}  {p_text:7}  {_interval(entry.joint):16}"
     few = entry.difference is not None and entry.interval is None
     return f"{line}  {'in too few images' if few else entry.verdict}"
 

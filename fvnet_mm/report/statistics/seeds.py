@@ -5,8 +5,11 @@ The rules of decision:
 - One run of either: the 95 % interval of the paired bootstrap over images. If it holds 0, the difference is within
   noise. This is the noise of the images that happen to be in the split; that of training cannot be seen in one run.
   The same goes for several runs that all gave the same value.
-- Several seeds of both: the means' difference, bootstrapped over images, and Welch's 95 % interval over seeds. If
-  either holds 0, the difference is within noise: a claim has to hold for other images and for other seeds.
+- Several seeds of both: the joint interval of the bootstrap over images and of Welch's test over seeds. If it holds 0,
+  the difference is within noise: a claim has to hold for other images and other seeds at once.
+
+It takes an interval of its own, since the difference has the variances of both sources and either interval that of one:
+of two equal models, each interval leaves out 0 by chance more often than it says, and so do both together.
 """
 
 from __future__ import annotations
@@ -78,13 +81,22 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return Interval(float(np.mean(values) - reach), float(np.mean(values) + reach))
 
 
-def decide(*intervals: Interval | None) -> Verdict:
-    """Decide by the rules above on the intervals that exist."""
-    known = [interval for interval in intervals if interval is not None]
-    if not known:
+def joint_interval(difference: float, images: Interval, seeds: Interval) -> Interval:
+    """The interval of a difference over images and seeds at once, from those over one of them.
+
+    Variances of independent sources add up, and reaches are multiples of deviations: to each side the reach is the root
+    of the sum of both squares.
+    """
+    return Interval(
+        difference - math.hypot(difference - images.low, difference - seeds.low),
+        difference + math.hypot(images.high - difference, seeds.high - difference),
+    )
+
+
+def decide(interval: Interval | None) -> Verdict:
+    """Decide by the interval that the rules above name; None where there is none."""
+    if interval is None:
         return "undefined"
-    if all(interval.low > 0 for interval in known):
+    if interval.low > 0:
         return "higher"
-    if all(interval.high < 0 for interval in known):
-        return "lower"
-    return "within noise"
+    return "lower" if interval.high < 0 else "within noise"

@@ -11,6 +11,7 @@ from fvnet_mm.records import Evaluation, Protocol, Result
 from fvnet_mm.report.statistics.compare import Run, compare_seeds
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.resampling import BLOCK
+from fvnet_mm.report.statistics.seeds import joint_interval
 
 KINDS = ("coco_boxes", "coco_masks", "label_maps", "classes")
 COCO = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
@@ -94,8 +95,9 @@ def test_several_seeds(kind: str, make_run):
     assert main.seeds.p_value == pytest.approx(reference.pvalue)
     limits = reference.confidence_interval(0.95)
     assert (main.seeds.interval.low, main.seeds.interval.high) == pytest.approx((limits.low, limits.high))
-    assert main.verdict == ("higher" if min(limits.low, main.interval.low) > 0 else "within noise")
-    assert all(entry.seeds is None for classes in comparison.per_class.values() for entry in classes)
+    assert main.joint == joint_interval(main.difference, main.interval, main.seeds.interval)
+    assert main.verdict == ("higher" if main.joint.low > 0 else "within noise")
+    assert all(entry.seeds is entry.joint is None for classes in comparison.per_class.values() for entry in classes)
 
 
 def test_seeds_that_disagree_are_noise_whatever_the_images_say(make_run):
@@ -110,7 +112,9 @@ def test_seeds_that_disagree_are_noise_whatever_the_images_say(make_run):
 def test_a_single_run_has_no_interval_over_seeds(make_run):
     runs = [make_run("classes", "a", seed=seed) for seed in range(3)]
     for first, second in (runs[:1], runs[1:]), (runs[:1], runs[1:2]):
-        seeds = compared(first, second).metrics[0].seeds
+        main = compared(first, second).metrics[0]
+        seeds = main.seeds
+        assert main.joint is None
         assert (seeds.interval, seeds.p_value) == (None, None)
         assert "single run" in seeds.reason
 

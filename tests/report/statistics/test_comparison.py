@@ -41,7 +41,7 @@ Note: other data."""
 def test_several_seeds():
     seeds = SeedTest(1.0, Interval(-0.2, 2.2), 0.0712, (3, 2))
     metrics = (
-        Difference("AP", 31.2, 32.2, 1.0, Interval(0.4, 1.6), seeds, "within noise"),
+        Difference("AP", 31.2, 32.2, 1.0, Interval(0.4, 1.6), seeds, "within noise", Interval(-0.34, 2.34)),
         Difference("mask AP_S", None, None, None, None, None, "undefined"),
     )
     comparison = Comparison("small", "large", (3, 2), 50, 100, 0, metrics, {})
@@ -52,7 +52,8 @@ A  small (3 runs)
 B  large (2 runs)
 50 images, 100 paired resamples of them
 
-                    A       B    B - A  95 % over images    95 % over seeds     p        verdict on B
-AP              31.20   32.20    +1.00  +0.40 to +1.60      -0.20 to +2.20      0.071    within noise
-mask AP_S           -       -        -  -                   -                   -        undefined"""
+                    A       B    B - A  95 % over images    95 % over seeds     p        95 % over both    verdict on B
+AP              31.20   32.20    +1.00  +0.40 to +1.60      -0.20 to +2.20      0.071    -0.34 to +2.34    within noise
+mask AP_S           -       -        -  -                   -                   -        -                 undefined
+The verdict goes by the interval over both, images and seeds, where there is one."""
     )

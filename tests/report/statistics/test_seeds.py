@@ -1,4 +1,4 @@
-"""Welch's test against SciPy's, and the decision between noise and difference."""
+"""Welch's test against SciPy's, the joint interval, and the decision between noise and difference."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fvnet_mm.report.statistics.resampling import Interval
-from fvnet_mm.report.statistics.seeds import decide, welch
+from fvnet_mm.report.statistics.seeds import decide, joint_interval, welch
 
 HIGHER, LOWER, AROUND = Interval(0.1, 2), Interval(-2, -0.1), Interval(-1, 1)
 
@@ -59,18 +59,42 @@ def test_no_interval_without_spread(first: list[float], second: list[float], rea
 
 
 @pytest.mark.parametrize(
-    ("intervals", "verdict"),
+    ("interval", "verdict"),
     [
-        ([HIGHER], "higher"),
-        ([LOWER, None], "lower"),
-        ([HIGHER, HIGHER], "higher"),
-        ([HIGHER, AROUND], "within noise"),
-        ([AROUND, LOWER], "within noise"),
-        ([HIGHER, LOWER], "within noise"),
-        ([Interval(0, 0)], "within noise"),
-        ([Interval(0, 1)], "within noise"),
-        ([None, None], "undefined"),
+        (HIGHER, "higher"),
+        (LOWER, "lower"),
+        (AROUND, "within noise"),
+        (Interval(0, 0), "within noise"),
+        (Interval(0, 1), "within noise"),
+        (Interval(-1, 0), "within noise"),
+        (None, "undefined"),
     ],
 )
-def test_verdict(intervals: list[Interval | None], verdict: str):
-    assert decide(*intervals) == verdict
+def test_verdict(interval: Interval | None, verdict: str):
+    assert decide(interval) == verdict
+
+
+def test_joint_interval_adds_squares_on_each_side():
+    joint = joint_interval(10.0, Interval(7.0, 15.0), Interval(6.0, 22.0))
+    assert (joint.low, joint.high) == (5.0, 23.0)
+    assert joint_interval(10.0, Interval(7.0, 15.0), Interval(10.0, 10.0)) == Interval(7.0, 15.0)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 1.0, 2.0, 4.0])
+def test_of_equal_models_no_more_than_one_in_twenty_are_told_apart(ratio: float):
+    """Five seeds of each; the images' deviation is a multiple of the seeds' mean's."""
+    rng = np.random.default_rng(0)
+    count, seeds = 2000, 5
+    deviation = ratio * np.sqrt(2 / seeds)
+    reach = stats.norm.ppf(0.975) * deviation
+    joint, either = 0, 0
+    for first, second, images in zip(
+        *rng.normal(size=(2, count, seeds)), rng.normal(scale=deviation, size=count), strict=True
+    ):
+        test = welch(first, second + images)
+        over_images = Interval(test.difference - reach, test.difference + reach)
+        joint += decide(joint_interval(test.difference, over_images, test.interval)) != "within noise"
+        either += "within noise" not in (decide(over_images), decide(test.interval))
+    assert 0.02 < joint / count <= 0.05
+    if ratio == 1:  # asking that each of the two intervals leaves out 0 is no such rule
+        assert either / count > 0.09

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
-from fvnet_mm.records import Data, Protocol, RunRecord
+from fvnet_mm.records import Protocol, RunRecord
 
 TRUNKS = {
     "edgenext_small": "EdgeNeXt-small",
@@ -124,6 +126,9 @@ PRETRAINING = {
 
 COCO, ADE20K, IMAGENET = "COCO 2017", "ADE20K", "ImageNet-1k"
 
+_IMAGES = {COCO: (118_287, 5_000), ADE20K: (20_210, 2_000), IMAGENET: (1_281_167, 50_000)}
+"""Of a benchmark's training and validation split."""
+
 
 def in_order(metrics: set[str]) -> tuple[str, ...]:
     """Metrics in the order of :data:`METRICS`, others behind them by name."""
@@ -131,23 +136,39 @@ def in_order(metrics: set[str]) -> tuple[str, ...]:
     return (*known, *sorted(metrics.difference(known)))
 
 
-def data_name(data: Data | None) -> str:
-    """A benchmark's name where the validation split is the benchmark's own; else the label of the record."""
-    if data is None:
-        return "unknown data"
-    images = data.val.images if data.val is not None else None
-    if data.classes == COCO_CLASSES and images == 5000:
-        return COCO
-    if data.classes == ADE20K_CLASSES and images == 2000:
-        return ADE20K
-    if len(data.classes) == 1000 and images == 50_000:
-        return IMAGENET
-    return data.label
+def benchmark_of(record: RunRecord) -> str | None:
+    """The benchmark whose classes and images a run has, all of them; None where it is of other data, or of a part.
+
+    Of a test, which has no training split, the validation split decides.
+    """
+    data = record.data
+    if data is None or data.val is None or any(map(reads_part, pipelines(record.protocol))):
+        return None
+    name = {COCO_CLASSES: COCO, ADE20K_CLASSES: ADE20K}.get(data.classes)
+    name = name or (IMAGENET if len(data.classes) == 1000 else None)
+    train, val = _IMAGES.get(name, (None, None))
+    whole = data.val.images == val and (data.train is None or data.train.images == train)
+    return name if whole else None
+
+
+def data_name(record: RunRecord) -> str:
+    """The benchmark's name, or else the label that the record has for its data."""
+    return benchmark_of(record) or (record.data.label if record.data is not None else "unknown data")
+
+
+def pipelines(protocol: Protocol) -> tuple[str | None, str | None]:
+    """Of training and test images."""
+    return protocol.train_pipeline, protocol.test_pipeline
+
+
+def reads_part(pipeline: str | None) -> bool:
+    """Whether a pipeline in words is of some images of its split, which a data set's ``indices`` pick out."""
+    return re.search(r"\bindices=", pipeline or "") is not None
 
 
 def data_key(record: RunRecord) -> str:
     """What tells one data set from another: its fingerprint, wherever it lies, or else its name."""
-    return record.protocol.data or data_name(record.data)
+    return record.protocol.data or data_name(record)
 
 
 def schedule_name(protocol: Protocol) -> str | None:

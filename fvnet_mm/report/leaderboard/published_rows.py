@@ -35,14 +35,14 @@ _TRUNKS = {(family, variant): name for name, (family, variants) in PUBLISHED_AS.
 
 
 def published_rows(
-    results: Iterable[PublishedResult], framework: str, data: str, protocol: Protocol, main_metric: str
+    results: Iterable[PublishedResult], framework: str, data: str | None, protocol: Protocol, main_metric: str
 ) -> tuple[Row, ...]:
     """The published results that stand beside a table, best first; those without its main metric are left out.
 
     Args:
         results: All that is published.
         framework: Of the table, as in its protocol.
-        data: Of the table, as :func:`~fvnet_mm.report.leaderboard.names.data_name` says it.
+        data: Of the table, as :func:`~fvnet_mm.report.leaderboard.names.benchmark_of` says it; beside None stands none.
         protocol: Of the table; the length of the training must be the same.
         main_metric: By which rows are ordered.
     """

@@ -17,10 +17,13 @@ from fvnet_mm.report.leaderboard.names import (
     FRAMEWORKS,
     MAIN_METRICS,
     PRETRAINING,
+    benchmark_of,
     data_key,
     data_name,
     in_order,
     length_in_words,
+    pipelines,
+    reads_part,
 )
 from fvnet_mm.report.leaderboard.published_rows import published_rows
 from fvnet_mm.report.leaderboard.ranking import is_ranked
@@ -86,11 +89,11 @@ def _table(
 ) -> Table:
     records = {name: runs[0].record for name, runs in groups.items()}
     first = next(iter(records.values()))
-    data = data_name(first.data)
+    data = data_name(first)
     main_metric = MAIN_METRICS[first.task]
     rows = tell_apart([make_row(name, runs) for name, runs in groups.items()], records)
     rows, left_out = with_speeds(_with_images_of_norms(rows, groups), records, benchmarks)
-    others = published_rows(results, framework, data, first.protocol, main_metric)
+    others = published_rows(results, framework, benchmark_of(first), first.protocol, main_metric)
     return Table(
         title=_title(framework, data, first.protocol),
         framework=framework,
@@ -130,10 +133,14 @@ def _with_note(row: Row, images: Sequence[int]) -> Row:
 
 
 def _images(records: Iterable[RunRecord]) -> tuple[int | None, int | None]:
-    """Numbers of training and validation images; None where no record says, or they say several."""
-    splits = [(record.data.train, record.data.val) for record in records if record.data is not None]
-    counts = [{split.images for split in part if split is not None} for part in zip(*splits, strict=True)]
-    return tuple(count.pop() if len(count) == 1 else None for count in counts or [set(), set()])
+    """Numbers of training and validation images; None where no record says, where some are left out, or of several."""
+    counts: tuple[set[int], set[int]] = (set(), set())
+    for record in records:
+        splits = (record.data.train, record.data.val) if record.data is not None else (None, None)
+        for count, split, pipeline in zip(counts, splits, pipelines(record.protocol), strict=True):
+            if split is not None and not reads_part(pipeline):
+                count.add(split.images)
+    return tuple(count.pop() if len(count) == 1 else None for count in counts)
 
 
 def _order(row: Row, main_metric: str) -> tuple[bool, float, str]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fvnet_mm.data.classes import COCO_CLASSES
+from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
 from fvnet_mm.records import Backbone, Data, Environment, Protocol, Split
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.names import TRUNKS
@@ -11,7 +11,7 @@ from fvnet_mm.report.leaderboard.tables import build_leaderboard
 from fvnet_mm.report.published import read_published
 
 ROOT = Path(__file__).parents[3]
-COCO = Data(label="coco", classes=COCO_CLASSES, val=Split(images=5000))
+COCO = Data(label="coco", classes=COCO_CLASSES, train=Split(images=118_287), val=Split(images=5000))
 
 
 def test_rows_of_one_protocol_are_ordered_and_ranked(records):
@@ -124,6 +124,56 @@ def test_published_rows_stand_beside_the_real_data_only(write_run, tmp_path):
     assert all(row.source and not row.runs for row in published)
     assert not any("fvnet" in row.backbone.lower() for row in published)
     assert build_leaderboard([tmp_path], published=False).tables[0].published == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(train=Split(images=1183)),
+        dict(val=Split(images=500)),
+        dict(val=None),
+        dict(classes=COCO_CLASSES[:-1]),
+    ],
+)
+@pytest.mark.parametrize("label", ["part", "COCO 2017"])
+def test_a_part_of_a_benchmark_is_not_the_benchmark(write_run, tmp_path, changes, label):
+    """Nor in a folder that is called so."""
+    write_run("run", data=COCO.model_copy(update=dict(label=label) | changes))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert (table.data, table.published) == (label, ())
+
+
+@pytest.mark.parametrize(("field", "images"), [("train_pipeline", (None, 5000)), ("test_pipeline", (118_287, None))])
+def test_some_images_of_a_benchmark_are_not_the_benchmark(write_run, tmp_path, field, images):
+    """The pipelines as records word them, of a data set alone and in a wrapper."""
+    for pipeline in ("indices=1000, LoadImageFromFile", "filter(min_size=32), indices=(0, 1), Resize, RepeatDataset"):
+        write_run("run", data=COCO, protocol={field: pipeline})
+        (table,) = build_leaderboard([tmp_path]).tables
+        assert (table.data, table.published, table.images) == ("coco", (), images)
+    write_run("run", data=COCO, protocol={field: "Probe(out_indices=(1, 2)), Resize"})
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert (table.data, table.images) == ("COCO 2017", (118_287, 5000))
+    assert table.published
+
+
+def test_a_test_has_no_training_images_to_go_by(write_run, tmp_path):
+    write_run("run", origin="test", data=COCO.model_copy(update=dict(train=None)))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert (table.data, table.images) == ("COCO 2017", (None, 5000))
+
+
+@pytest.mark.parametrize(
+    ("classes", "train", "val", "name"),
+    [
+        (ADE20K_CLASSES, 20_210, 2000, "ADE20K"),
+        (tuple(map(str, range(1000))), 1_281_167, 50_000, "ImageNet-1k"),
+        (tuple(map(str, range(1000))), 1_281_167, 10_000, "own"),
+    ],
+)
+def test_benchmarks_are_known_by_classes_and_images(write_run, tmp_path, classes, train, val, name):
+    data = Data(label="own", classes=classes, train=Split(images=train), val=Split(images=val))
+    write_run("run", data=data)
+    assert build_leaderboard([tmp_path]).tables[0].data == name
 
 
 def test_published_numbers_as_their_source_has_them(write_run, tmp_path):

@@ -66,6 +66,19 @@ def written_or_said(what: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be written: {error.strerror or error}.") from error
 
 
+@contextlib.contextmanager
+def read_or_said(what: str) -> Iterator[None]:
+    """Turns the system's refusal to read into a sentence.
+
+    Raises:
+        UserError: The block raised an OSError; it names ``what`` cannot be read, and why.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be read: {error.strerror or error}.") from error
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Removes the temporary files of :func:`replacing` that killed processes have left in a folder.
 

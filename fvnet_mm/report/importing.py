@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import read_or_said
 from fvnet_mm.records import Backbone, Config, Data, Environment, Evaluation, Protocol, Result, RunRecord
 from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, name_of, task_of, trunk_name
@@ -200,12 +201,13 @@ def _facts(run: Path) -> dict[str, str]:
     """The 'name: value' lines with which mmengine's log begins, up to the config.
 
     Raises:
-        UserError: One of those that are read here is empty, or the number of GPUs is none.
+        UserError: The log cannot be read, one of those that are read here is empty, or the number of GPUs is none.
     """
     logs = sorted(run.glob("*.log"))
     if not logs:
         return {}
-    head = logs[0].read_text(encoding="utf-8", errors="replace").partition("Config:\n")[0]
+    with read_or_said(f"the log {logs[0]}"):
+        head = logs[0].read_text(encoding="utf-8", errors="replace").partition("Config:\n")[0]
     facts = {name: value.strip() for name, value in re.findall(r"^    ([A-Za-z][\w ,]*):(.*)$", head, re.MULTILINE)}
     for name in (*_LIBRARIES, "GPU number", "seed"):
         if not facts.get(name, name):

@@ -9,6 +9,9 @@ from PIL import Image
 
 from fvnet_mm.errors import UserError
 
+NOT_LABELLED = (0, 255)
+"""Values of a label map that stand for no class; 0 is ADE20K's, 255 mmseg's."""
+
 
 def read_json(path: Path) -> object:
     """What a JSON file of predictions holds.

@@ -12,7 +12,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.report.palette import INK, class_colours
-from fvnet_mm.report.saved_predictions import read_label_map
+from fvnet_mm.report.saved_predictions import NOT_LABELLED, read_label_map
 from fvnet_mm.report.sheet import (
     LABEL,
     LegendEntry,
@@ -27,9 +27,6 @@ from fvnet_mm.report.sheet import (
 
 TILE = 256
 """Width in pixels at which an image is shown."""
-
-NOT_LABELLED = (0, 255)
-"""Values of a label file that stand for no class; 0 is ADE20K's, 255 mmseg's."""
 
 _IMAGES_A_ROW = 2
 _HATCH = ("#CCCCCC", "#9A9A9A")

@@ -169,6 +169,15 @@ def test_the_config_is_found_from_where_the_record_lies(
     assert import_work_dir(folder).config.file == "retinanet_r18_fpn_1x_coco.py"
 
 
+def test_a_log_that_cannot_be_read(stock_run: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (log,) = folder.glob("*/*.log")
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(UserError, match=f"the log {log} cannot be read: Is a directory."):
+        import_work_dir(folder)
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder"):
         import_work_dir(tmp_path / "nowhere")

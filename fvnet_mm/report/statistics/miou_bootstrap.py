@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,8 @@ import numpy as np
 
 from fvnet_mm.data.coco_document import enumerate_offenders
 from fvnet_mm.errors import UserError
-from fvnet_mm.report.saved_predictions import read_label_map
+from fvnet_mm.report.saved_predictions import NOT_LABELLED, read_label_map
 from fvnet_mm.report.statistics.resampling import Values, mean_of_defined
-
-NOT_LABELLED = (0, 255)
-"""Values of a label map that stand for no class; 0 is ADE20K's, 255 mmseg's."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +40,19 @@ def measure_areas(
     The images are those that were predicted.
 
     Args:
-        truth_dir: PNG files, in folders of their own or not; value v is class v - 1, :data:`NOT_LABELLED` no class.
+        truth_dir: PNG files, in folders of their own or not; value v is class v - 1,
+            :data:`~fvnet_mm.report.saved_predictions.NOT_LABELLED` no class.
         prediction_dir: PNG files of the same names, in which every pixel has a class, numbered so, too.
         classes: Number of classes.
         progress: Told how many of how many images are done.
 
     Raises:
-        UserError: there is no prediction, one has no labels, or a file is broken, of another size, or has a value that
-            is no class.
+        UserError: there is no prediction, one has no labels or several files of its name, or a file is broken, of
+            another size, or has a value that is no class.
     """
-    truth = {path.name: path for path in Path(truth_dir).rglob("*.png")}
+    truth: dict[str, list[Path]] = defaultdict(list)
+    for path in Path(truth_dir).rglob("*.png"):
+        truth[path.name].append(path)
     if not truth:
         raise UserError(f"the labels {truth_dir} are no folder of PNG files; name where the data set is.")
     predictions = {path.name: path for path in sorted(Path(prediction_dir).glob("*.png"))}
@@ -62,13 +63,18 @@ def measure_areas(
             f"the predictions {prediction_dir} are of other images than {truth_dir} has"
             f" ({enumerate_offenders(others)}); name the data set that they were made for."
         )
+    for name in predictions:
+        if len(truth[name]) > 1:
+            places = " and ".join(map(str, sorted(truth[name])[:2]))
+            raise UserError(f"the labels of {name} may be {places}; name the folder of the split that was predicted.")
     areas = np.zeros((3, classes, len(predictions)))
     for number, name in enumerate(predictions):
-        labels = read_label_map(truth[name], "label map", classes, NOT_LABELLED)
+        (file,) = truth[name]
+        labels = read_label_map(file, "label map", classes, NOT_LABELLED)
         found = read_label_map(predictions[name], "prediction", classes)
         if labels.shape != found.shape:
             raise UserError(
-                f"{predictions[name]} is {found.shape[1]} x {found.shape[0]} pixels large, its labels {truth[name]}"
+                f"{predictions[name]} is {found.shape[1]} x {found.shape[0]} pixels large, its labels {file}"
                 f" {labels.shape[1]} x {labels.shape[0]}; keep predictions at the images' own size."
             )
         inside = ~np.isin(labels, NOT_LABELLED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import read_or_said
 from fvnet_mm.records import Predictions, RunRecord
 from fvnet_mm.records.digests import sha256_of
 
@@ -36,13 +37,17 @@ class Run:
         """Find the predictions of a kind, which may be a folder.
 
         Raises:
-            UserError: they are missing, or have changed since the record was written.
+            UserError: they are missing, cannot be read, or have changed since the record was written.
         """
         predictions = self.predictions[kind]
         path = self.folder / predictions.path
-        if not path.exists():
-            raise UserError(f"the predictions {path} of {self.name} are missing; evaluate again with tools/test.py.")
-        if predictions.sha256 is not None and sha256_of(path) != predictions.sha256:
+        with read_or_said(f"the predictions {path}"):
+            if not path.exists():
+                raise UserError(
+                    f"the predictions {path} of {self.name} are missing; evaluate again with tools/test.py."
+                )
+            changed = predictions.sha256 is not None and sha256_of(path) != predictions.sha256
+        if changed:
             raise UserError(
                 f"the predictions {path} have changed since the record beside them was written (their SHA-256 differs);"
                 " evaluate again with tools/test.py."
@@ -93,28 +98,31 @@ def check_comparable(runs: Sequence[Run], allow_other_protocol: bool) -> list[st
 def find_ground_truth(runs: Sequence[Run], kind: str, given: Path | None = None) -> Path:
     """Find the ground truth that the predictions of all runs were evaluated with.
 
+    An annotation file is held against the records' fingerprint. Label maps are not, as theirs is of the images, too.
+
     Args:
         runs: That :func:`check_comparable` has found to be of the same data.
         kind: Of their predictions.
         given: Where it is, if not where the records say.
 
     Raises:
-        UserError: it is not there, or it is another one.
+        UserError: it is not there or cannot be read, it is another annotation file, or records without a fingerprint
+            name places of different content.
     """
     if given is not None:
-        if not given.exists():
+        if not _is_there(given):
             raise UserError(f"the ground truth {given} does not exist; name the annotation file or folder of labels.")
         places = {given}
     else:
         places = {Path(run.predictions[kind].ground_truth) for run in runs if run.predictions[kind].ground_truth}
-    existing = sorted(place for place in places if place.exists())
+    existing = sorted(place for place in places if _is_there(place))
     if not existing:
         raise UserError(
             f"the ground truth of {runs[0].name} is not where its record says"
             f" ({_listed(sorted(places)) or 'nowhere'}); name where it is now with --ground-truth."
         )
     fingerprints = _fingerprints(runs)
-    if None in fingerprints and (len(existing) < len(places) or len({sha256_of(place) for place in existing}) > 1):
+    if None in fingerprints and (len(existing) < len(places) or len({_digest(place) for place in existing}) > 1):
         raise UserError(
             f"{_listed(sorted(places))} may be different ground truth, as not all records have its fingerprint; name"
             " the one that is meant."
@@ -123,12 +131,22 @@ def find_ground_truth(runs: Sequence[Run], kind: str, given: Path | None = None)
     if not (known and kind.startswith("coco_")):
         return existing[0]
     for place in existing:
-        if sha256_of(place) in known:  # of COCO's layout the fingerprint is the annotation file's digest
+        if _digest(place) in known:  # of COCO's layout the fingerprint is the annotation file's digest
             return place
     raise UserError(
         f"{_listed(existing)} is not the annotation file that {runs[0].name} was evaluated with (their SHA-256 differ);"
         " name the right one, or evaluate again."
     )
+
+
+def _is_there(truth: Path) -> bool:
+    with read_or_said(f"the ground truth {truth}"):
+        return truth.exists()
+
+
+def _digest(truth: Path) -> str:
+    with read_or_said(f"the ground truth {truth}"):
+        return sha256_of(truth)
 
 
 def _unfinished(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,12 @@ def unsigned(run: Run) -> Run:
     """The run with a record that does not say the digest of its predictions."""
     kept = tuple(entry.model_copy(update=dict(sha256=None)) for entry in run.record.result.predictions)
     return changed(run, result=run.record.result.model_copy(update=dict(predictions=kept)))
+
+
+def make_unreadable(file: Path) -> None:
+    """Puts in a file's place one that the system opens and does not read, not even for root."""
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
 
 
 @pytest.mark.parametrize(("kind", "file"), [("coco_boxes", "coco_boxes.json"), ("label_maps", "maps")])
@@ -117,6 +124,15 @@ def test_ground_truth_that_is_gone_or_another(make_run, tmp_path):
     make_run.annotations.unlink()
     assert f"is not where its record says ({make_run.annotations}); name where it is now" in refused(*runs)
     assert "nowhere.json does not exist" in refused(*runs, ground_truth=tmp_path / "nowhere.json")
+
+
+def test_files_that_cannot_be_read(make_run):
+    runs = make_run("coco_boxes"), make_run("coco_boxes", "b")
+    make_unreadable(make_run.annotations)
+    assert f"the ground truth {make_run.annotations} cannot be read: Input/output error." in refused(*runs)
+    path = runs[1].folder / "coco_boxes.json"
+    make_unreadable(path)
+    assert f"the predictions {path} cannot be read: Input/output error." in refused(*runs)
 
 
 def test_ground_truth_that_may_be_another(make_run, tmp_path):

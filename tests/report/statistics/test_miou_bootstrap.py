@@ -111,6 +111,23 @@ def test_bad_predictions(name: str, values: np.ndarray, sentence: str, tmp_path:
         measure_areas(tmp_path / "labels", tmp_path / "found", 5)
 
 
+def test_labels_of_one_name_in_two_folders(tmp_path: Path):
+    """As of the training and the validation split of a data set whose whole folder is named."""
+    for folder in ("training", "validation", "found"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.ones((5, 5), np.uint8)).save(tmp_path / folder / "0001.png")
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for folder in ("training", "validation"):
+        (tmp_path / folder).rename(labels / folder)
+    sentence = f"labels of 0001.png may be {labels}/training/0001.png and {labels}/validation/0001.png; name the folder"
+    with pytest.raises(UserError, match=sentence):
+        measure_areas(labels, tmp_path / "found", 5)
+    assert measure_areas(labels / "validation", tmp_path / "found", 5).files == ("0001.png",)
+    (labels / "training" / "0001.png").rename(labels / "training" / "other.png")
+    assert measure_areas(labels, tmp_path / "found", 5).files == ("0001.png",)
+
+
 def test_broken_and_missing_files(tmp_path: Path):
     for folder in ("labels", "found"):
         (tmp_path / folder).mkdir()

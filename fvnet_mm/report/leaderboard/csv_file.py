@@ -38,20 +38,30 @@ _AFTER = ("latency_ms", "throughput", "speed_note", "peak_memory_gb", "source", 
 def render_csv(leaderboard: Leaderboard) -> str:
     """All rows of all tables with unrounded numbers; of each metric the mean, the deviation and the number of runs.
 
+    Text that spreadsheets would take for a formula, since a record's words may be any, has an apostrophe before it.
     A published row is of no table's protocol: it stands once, with framework, data and length of training, unranked.
     """
     metrics = in_order({name for table in leaderboard.tables for name in table.metric_names})
     columns = (*_BEFORE, *(f"{name}{part}" for name in metrics for part in ("", " std", " n")), *_AFTER)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: _harmless(name) for name in columns})
     for table in leaderboard.tables:
         place = {"table": table.title, "protocol": table.protocol.fingerprint}
         for row, rank in zip(table.rows, ranks(table), strict=True):
-            writer.writerow(_line(table, row) | place | {"rank": rank})
+            writer.writerow(_all_harmless(_line(table, row) | place | {"rank": rank}))
     published = {row.id: _line(table, row) for table in leaderboard.tables for row in table.published}
-    writer.writerows(published.values())
+    writer.writerows(map(_all_harmless, published.values()))
     return text.getvalue()
+
+
+def _all_harmless(line: dict[str, object]) -> dict[str, object]:
+    return {name: _harmless(value) if isinstance(value, str) else value for name, value in line.items()}
+
+
+def _harmless(text: str) -> str:
+    text = text.replace("\r", " ")  # which the writer would not quote
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _line(table: Table, row: Row) -> dict[str, object]:

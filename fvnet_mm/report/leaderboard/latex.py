@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from fvnet_mm.report.leaderboard import formatting
@@ -22,6 +23,8 @@ LINES = 45
 
 _LONGEST_LABEL = 24
 """Characters of a label on one line."""
+
+_RUNNING, _IMPORTED = r"$^{\ast}$", r"$^{\dagger}$"
 
 _HEAD = r"""% Written by tools/leaderboard.py. Compile it, or \input it into a document that loads booktabs.
 \expandafter\ifx\csname @classoptionslist\endcsname\relax
@@ -152,7 +155,8 @@ def _part(table: Table, columns: _Columns, rows: Sequence[Row], number: int) -> 
     own = [row for row in rows if row.provenance != "published"]
     published = [row for row in rows if row.provenance == "published"]
     sources = list(dict.fromkeys(_source(row) for row in published))
-    lines = [columns.line(row, _mark(row)) for row in own]
+    shapes = _marks_of_shapes(table.rows)
+    lines = [columns.line(row, _marks(row, shapes)) for row in own]
     if published:
         heading = "Published, under protocols of their own; not ranked"
         lines += [r"\midrule"] if own else []
@@ -183,7 +187,7 @@ def _part(table: Table, columns: _Columns, rows: Sequence[Row], number: int) -> 
 
 def _reference(table: Table, number: int) -> str:
     """What \\ref takes: no other table's, and the same whatever else is tabulated."""
-    parts = [table.framework, table.protocol.fingerprint]
+    parts = [re.sub(r"[^\w-]", "", table.framework, flags=re.ASCII), table.protocol.fingerprint]
     if table.protocol.data is None:  # the fingerprint does not tell data sets apart, and their names may be any text
         parts.append(hashlib.sha256(table.data.encode()).hexdigest()[:8])
     return f"tab:{'-'.join(parts)}" + (f"-{number + 1}" if number else "")
@@ -194,9 +198,9 @@ def _caption(table: Table, rows: Sequence[Row]) -> str:
     summary = escape(protocol_summary(table.protocol)) or "protocol unknown"
     deviation = any(row.metrics[name].std is not None for row in rows for name in row.metrics)
     spread = r" Mean $\pm$ standard deviation over runs with different seeds." if deviation else ""
-    shape = next((row.macs_shape for row in rows if row.macs_shape is not None), None)
+    shape = formatting.common(row.macs_shape for row in rows if row.macs != (None, None))
     images = f" {table.images[1]:,} validation images." if table.images[1] is not None else ""
-    macs = rf" MACs at {shape[0]}$\times${shape[1]}." if shape is not None else ""
+    macs = f" MACs of measured rows at {_size(shape)}." if shape is not None else ""
     best = best_and_second(table, table.main_metric)[0]
     ranked = r" Best in bold, second \underline{underlined}." if best is not None else ""
     return rf"{title}: {summary} (protocol \texttt{{{table.protocol.fingerprint}}}).{images}{spread}{macs}{ranked}"
@@ -211,19 +215,35 @@ def _label(label: str, mark: str) -> str:
     return rf"\parbox[t]{{36mm}}{{\raggedright\hangindent1em {breakable}{mark}\strut}}"
 
 
-def _mark(row: Row) -> str:
-    return ("" if is_finished(row) else r"\,$^{\ast}$") + (r"\,$^{\dagger}$" if row.provenance == "imported" else "")
+def _marks(row: Row, shapes: Mapping[tuple[int, int], str]) -> str:
+    """What stands behind a row's label; the notes below the table say what it means."""
+    marks = [_RUNNING * (not is_finished(row)), _IMPORTED * (row.provenance == "imported"), shapes.get(row.macs_shape)]
+    return "".join(rf"\,{mark}" for mark in marks if mark)
+
+
+def _marks_of_shapes(rows: Sequence[Row]) -> dict[tuple[int, int], str]:
+    """Marks of the images, (height, width), at which MACs were counted, where the rows of a table differ in it."""
+    shapes = dict.fromkeys(row.macs_shape for row in rows if row.macs != (None, None))
+    known = [shape for shape in shapes if shape is not None]
+    return {shape: f"$^{{{number}}}$" for number, shape in enumerate(known, 1)} if len(shapes) > 1 else {}
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return rf"{shape[0]}$\times${shape[1]}"
 
 
 def _notes(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> list[str]:
     """What the marks mean, below the table."""
     notes = []
     if not all(is_finished(row) for row in rows):
-        notes.append(r"$^{\ast}$\,not finished, not ranked.")
+        notes.append(rf"{_RUNNING}\,not finished, not ranked.")
     if any(row.provenance == "imported" for row in rows):
         unknown = ", ".join(unknown_fields(table.protocol))
         untold = f", which does not tell: {unknown}" if unknown else ""
-        notes.append(rf"$^{{\dagger}}$\,imported from another tool's log{escape(untold)}.")
+        notes.append(rf"{_IMPORTED}\,imported from another tool's log{escape(untold)}.")
+    for shape, mark in _marks_of_shapes(table.rows).items():
+        if any(row.macs_shape == shape for row in rows):
+            notes.append(rf"{mark}\,MACs at {_size(shape)}.")
     speed = formatting.common(row.speed_note for row in rows if row.latency_ms is not None)
     if speed is not None:
         notes.append(f"Latency: {escape(speed)}.")

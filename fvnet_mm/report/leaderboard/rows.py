@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,7 +44,11 @@ def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], dic
 
 
 def row_id(record: RunRecord) -> str:
-    """Name of the row that a run belongs to: its protocol, trunk, config and initial weights, whatever its seed."""
+    """Name of the row that a run belongs to: its protocol, trunk, config and initial weights, whatever its seed.
+
+    It is of letters, digits and ``_.-`` alone, so that tables and shells take it for one word; the digest tells rows
+    apart whose other parts come out alike.
+    """
     fields = [
         record.protocol.fingerprint,
         record.framework,
@@ -61,7 +66,7 @@ def row_id(record: RunRecord) -> str:
         *([record.checkpoint_sha256] if record.origin == "test" and record.seed is None else []),
     ]
     digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
-    return f"{record.framework}-{record.backbone.name}-{digest}"
+    return re.sub(r"[^\w.-]+", "_", f"{record.framework}-{record.backbone.name}-{digest}")
 
 
 def make_row(name: str, runs: Sequence[FoundRun]) -> Row:

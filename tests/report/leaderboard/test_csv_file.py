@@ -3,8 +3,10 @@ import io
 import math
 import statistics
 
+import pytest
+
 from fvnet_mm.data.classes import COCO_CLASSES
-from fvnet_mm.records import Data, Split
+from fvnet_mm.records import Backbone, Data, Result, Split
 from fvnet_mm.report.leaderboard.csv_file import render_csv
 from fvnet_mm.report.leaderboard.model import Leaderboard
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
@@ -40,6 +42,19 @@ def test_text_comes_back_as_it_was(write_run, tmp_path):
     write_run("run", data=Data(label=label, classes=("a",)))
     (line,) = read(build_leaderboard([tmp_path]))
     assert line["data"] == label
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
+def test_no_cell_begins_a_formula(start, write_run, tmp_path):
+    """Of a record that somebody else wrote."""
+    text = f"{start}cmd|' /C calc'!A0"
+    result = Result(metrics={"AP": -1.5, text: 3.0})
+    write_run("run", data=Data(label=text, classes=("a",)), backbone=Backbone(name=text), result=result)
+    (line,) = read(build_leaderboard([tmp_path]))
+    harmless = "'" + text.replace("\r", " ")
+    assert (line["data"], line["backbone"], line[harmless]) == (harmless, harmless, "3.0")
+    assert line["AP"] == "-1.5"
+    assert not any(cell.startswith(start) for pair in line.items() for cell in pair if cell != "-1.5")
 
 
 def test_published_rows_stand_once_without_protocol_and_rank(write_run, tmp_path):

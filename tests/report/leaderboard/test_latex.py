@@ -121,7 +121,41 @@ def test_points_of_published_numbers_stand_below_the_others(
 
 
 def test_images_of_macs_are_height_by_width(leaderboard: Leaderboard) -> None:
-    assert r"MACs at 800$\times$1333." in render_latex(leaderboard)
+    assert r" MACs of measured rows at 800$\times$1333." in render_latex(leaderboard)
+
+
+def test_rows_say_the_images_of_their_macs_where_these_differ(table: Callable[..., Table], row: Callable[..., Row]):
+    """No row speaks for another: not for one at another image, nor for one at an unknown image."""
+    rows = (row(0), row(1), row(2, macs_shape=(512, 512)), row(3, macs_shape=None), row(4, macs=(None, None)))
+    text = render_latex(Leaderboard(suite_version="1", tables=(table(rows=rows, published=()),)))
+    assert "MACs of measured rows" not in text
+    marks = {line.partition(" &")[0] for line in text.splitlines() if line.startswith(("FVNet-", "Mobile"))}
+    first, second = r"\,$^{1}$", r"\,$^{2}$"
+    large, small = (first, second) if rf"FVNet-T{first}" in marks else (second, first)
+    assert marks == {f"FVNet-T{large}", f"FVNet-S{large}", f"FVNet-M{small}", "FVNet-L", f"MobileNetV2{large}"}
+    assert rf"{large[2:]}\,MACs at 800$\times$1333." in text
+    assert rf"{small[2:]}\,MACs at 512$\times$512." in text
+    unknown = render_latex(Leaderboard(suite_version="1", tables=(table(rows=rows[:2] + rows[3:4], published=()),)))
+    assert "MACs of measured rows" not in unknown
+    without = render_latex(Leaderboard(suite_version="1", tables=(table(rows=rows[:2] + rows[4:], published=()),)))
+    assert "MACs of measured rows at" in without
+
+
+def test_published_macs_are_not_said_to_be_at_the_measured_image(
+    table: Callable[..., Table], published_row: Callable[..., Row]
+) -> None:
+    published = published_row(0, backbone="fvnet_t", macs_shape=(512, 512))
+    text = render_latex(Leaderboard(suite_version="1", tables=(table(published=(published,)),)))
+    assert r" MACs of measured rows at 800$\times$1333." in text
+    assert r"$^{1}$" not in text
+
+
+def test_a_reference_is_of_harmless_letters_whatever_a_framework_is_called(write_run, tmp_path):
+    name = r"mask_rcnn-x}\input{/etc/passwd}%"
+    write_run("run", framework=name, protocol=dict(framework=name))
+    text = render_latex(build_leaderboard([tmp_path]))
+    assert re.search(r"\\label\{tab:mask_rcnn-xinputetcpasswd-[0-9a-f]{12}\}", text)
+    assert name not in text
 
 
 def test_single_row_is_not_the_best_of_anything(write_run, tmp_path):

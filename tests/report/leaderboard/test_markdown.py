@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 from hypothesis import given
@@ -8,6 +9,7 @@ from fvnet_mm.data.classes import COCO_CLASSES
 from fvnet_mm.records import Backbone, Data, Result, Split, Times
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.markdown import escape, render_markdown
+from fvnet_mm.report.leaderboard.reproduce import find_runs
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
 
 
@@ -61,6 +63,18 @@ def test_text_in_a_cell_means_nothing_to_markdown(text):
     assert len(cells) == 2
     assert {part.type for part in cells[1].children} <= {"text", "text_special"}
     assert "".join(part.content for part in cells[1].children) == " ".join(text.split())
+
+
+def test_a_row_is_one_word_whatever_its_parts_are_called(write_run, tmp_path):
+    """Of a record that somebody else wrote; and it is found by that name."""
+    write_run("run", framework="net|`x`", backbone=Backbone(name="a trunk|\n`rm`"), protocol=dict(framework="net"))
+    (table,) = build_leaderboard([tmp_path]).tables
+    (row,) = table.rows
+    assert re.fullmatch(r"net_x_-a_trunk_rm_-[0-9a-f]{8}", row.id)
+    grid = [line for line in render_markdown(build_leaderboard([tmp_path])).splitlines() if line.startswith("|")]
+    assert cells(grid[2])[-1] == f"`{row.id}`"
+    assert len(cells(grid[0])) == len(cells(grid[2]))
+    assert [run.name for run in find_runs(row.id, [tmp_path])] == ["work_dirs/run/run.json"]
 
 
 def test_columns_without_a_value_are_not_there(write_run, tmp_path):

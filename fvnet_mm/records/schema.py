@@ -121,16 +121,6 @@ class Times(Part):
     peak_memory: int | None = None
 
 
-class Speed(Part):
-    """Measured speed: see the benchmark that wrote it. Latency in ms at batch 1, throughput in images a second."""
-
-    latency_ms: Number | None = None
-    throughput: Number | None = None
-    device: str | None = None
-    precision: str | None = None
-    shape: tuple[int, int] | None = None
-
-
 class Evaluation(Part):
     """Metrics after so many epochs or optimizer steps, in percent, such as {'AP': 31.2, 'AP50': 50.1}."""
 
@@ -192,6 +182,7 @@ class RunRecord(Part):
         seed: Of everything random.
         checkpoint: File name of the weights that the result is of, in the record's folder or as given to the test.
         checkpoint_sha256: Of that file.
+        speed: Not written; older files have it, without a value. Speeds are in records of benchmarks.
         evaluations: All of the run, the oldest first.
         result: None until the first evaluation.
     """
@@ -213,7 +204,7 @@ class RunRecord(Part):
     complexity: Complexity | None = None
     environment: Environment = Field(default_factory=Environment)
     times: Times = Field(default_factory=Times)
-    speed: Speed | None = None
+    speed: None = Field(default=None, exclude=True)
     unit: Literal["epoch", "step"] = "epoch"
     evaluations: tuple[Evaluation, ...] = ()
     result: Result | None = None

@@ -52,6 +52,13 @@ def test_what_is_written_is_read(file: Path) -> None:
     assert json.loads(file.read_text()) == RECORD.model_dump(mode="json")
 
 
+def test_the_key_of_older_files_is_read_and_no_longer_written(file: Path) -> None:
+    content = json.loads(file.read_text())
+    assert "speed" not in content
+    file.write_text(json.dumps(content | {"speed": None}))
+    assert read_record(file) == RECORD
+
+
 def altered(change: Callable[[dict], None]) -> Callable[[str], str]:
     def alter(text: str) -> str:
         content = json.loads(text)

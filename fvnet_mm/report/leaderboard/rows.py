@@ -10,14 +10,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from fvnet_mm.records import RunRecord, Speed
+from fvnet_mm.records import RunRecord
 from fvnet_mm.report.leaderboard.collecting import FoundRun
 from fvnet_mm.report.leaderboard.model import Row, Run, Statistic
 from fvnet_mm.report.leaderboard.names import TRUNKS, data_key, in_order
-
-T = TypeVar("T")
 
 CHANGES_TRUNK = "model.backbone."
 """How a word of ``--cfg-options`` begins that changes the trunk."""
@@ -29,6 +26,7 @@ INITIAL = f"{CHANGES_TRUNK}init_cfg"
 def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], dict[str, list[str]]]:
     """Runs by the id of their row, and the problems met, by that id, too; a row may have problems and no runs.
 
+    A run is of the row of its other seeds before its parameters are counted, too, if it can be of no second row.
     Of a row that has finished runs the others are left away: they are on their way, or were stopped and run again.
     Two runs that claim one seed are named, and neither is used, since nothing says which of them is meant; but a
     training goes before tests of its other checkpoints.
@@ -36,11 +34,27 @@ def group_runs(runs: Iterable[FoundRun]) -> tuple[dict[str, list[FoundRun]], dic
     groups: dict[str, list[FoundRun]] = defaultdict(list)
     for run in runs:
         groups[row_id(run.record)].append(run)
+    _join_started(groups)
     problems = {}
     for name, group in groups.items():
         finished = [run for run in group if run.record.status == "finished"]
         groups[name], problems[name] = _one_run_a_seed(finished or group)
     return {name: group for name, group in groups.items() if group}, problems
+
+
+def _join_started(groups: dict[str, list[FoundRun]]) -> None:
+    """Moves runs without an evaluation, before which no parameters are counted, to the only row that can be theirs."""
+    started = [name for name, group in groups.items() if all(_has_just_started(run.record) for run in group)]
+    others = {name: group[0].record for name, group in groups.items() if name not in started} if started else {}
+    uncounted = {name: row_id(record.model_copy(update={"complexity": None})) for name, record in others.items()}
+    for name in started:
+        rows = [row for row, without in uncounted.items() if without == name]
+        if len(rows) == 1:  # else of one of two versions of a trunk, or the first of its row
+            groups[rows[0]] += groups.pop(name)
+
+
+def _has_just_started(record: RunRecord) -> bool:
+    return record.status == "running" and record.complexity is None and record.result is None
 
 
 def row_id(record: RunRecord) -> str:
@@ -74,8 +88,7 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
     runs = sorted(runs, key=lambda run: (run.record.seed is None, run.record.seed or 0, run.name))
     records = [run.record for run in runs]
     first = records[0]
-    complexity = _known(record.complexity for record in records)
-    speed = _known(record.speed for record in records)
+    complexity = next((record.complexity for record in records if record.complexity is not None), None)
     trainings = [record for record in records if record.origin != "test"]  # whose memory is another
     memory = [record.times.peak_memory for record in trainings if record.times.peak_memory is not None]
     parameters = macs = (None, None)
@@ -92,9 +105,6 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
         parameters=parameters,
         macs=macs,
         macs_shape=complexity.shape if complexity is not None and complexity.macs else None,
-        latency_ms=speed.latency_ms if speed is not None else None,
-        throughput=speed.throughput if speed is not None else None,
-        speed_note=_speed_note(speed) if speed is not None else None,
         peak_memory_gb=max(memory) / 1e9 if memory else None,
         pretraining=first.protocol.pretraining,
         runs=tuple(_run(run) for run in runs),
@@ -243,11 +253,6 @@ def _progress(records: Sequence[RunRecord]) -> str | None:
     return f"not finished: {', '.join(parts)}"
 
 
-def _speed_note(speed: Speed) -> str | None:
-    shape = f"{speed.shape[0]}x{speed.shape[1]}" if speed.shape is not None else None
-    return ", ".join(part for part in (speed.device, speed.precision, shape) if part) or None
-
-
 def _run(run: FoundRun) -> Run:
     record = run.record
     return Run(
@@ -262,10 +267,6 @@ def _run(run: FoundRun) -> Run:
         git_commit=record.environment.git_commit,
         git_dirty=record.environment.git_dirty,
     )
-
-
-def _known(values: Iterable[T | None]) -> T | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _millions(trunk: int | None, model: int | None, unit: float) -> tuple[float | None, float | None]:

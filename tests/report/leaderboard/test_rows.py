@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvnet_mm.records import Backbone, ClassResult, Config, Evaluation, Result, Speed, Times, Weights
+from fvnet_mm.records import Backbone, ClassResult, Config, Evaluation, Result, Times, Weights
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.collecting import FoundRun, collect
 from fvnet_mm.report.leaderboard.rows import group_runs, make_row, row_id
@@ -145,12 +145,10 @@ def test_sizes_are_in_millions_and_billions_of_the_trunk_and_the_model(write_run
     assert row.macs_shape == (320, 320)
 
 
-def test_speed_and_memory_are_of_any_run_that_knows_them(write_run, tmp_path):
-    speed = Speed(latency_ms=5.0, throughput=210.0, device="a device", precision="float16", shape=(320, 480))
-    for seed, (memory, known) in enumerate(((1_500_000_000, None), (3_000_000_000, speed), (2_000_000_000, None))):
-        write_run(f"run{seed}", seed=seed, times=Times(peak_memory=memory), speed=known)
+def test_memory_is_the_most_of_any_run(write_run, tmp_path):
+    for seed, memory in enumerate((1_500_000_000, 3_000_000_000, None)):
+        write_run(f"run{seed}", seed=seed, times=Times(peak_memory=memory))
     row, _ = only_row(tmp_path)
-    assert (row.latency_ms, row.throughput, row.speed_note) == (5.0, 210.0, "a device, float16, 320x480")
     assert row.peak_memory_gb == 3.0
 
 
@@ -259,6 +257,42 @@ def test_running_without_evaluation_has_an_empty_row(write_run, tmp_path):
     assert problems == []
     assert row.metrics == {}
     assert row.note == "not finished: not evaluated yet"
+
+
+STARTED = dict(status="running", complexity=None, result=None, evaluations=())
+
+
+def test_a_seed_that_has_just_started_is_of_the_row_of_the_others(write_run, tmp_path):
+    """Its parameters are counted at its first evaluation."""
+    finished = write_run("seed0", seed=0, AP=31.0)
+    write_run("seed1", seed=1, **STARTED)
+    row, problems = only_row(tmp_path)
+    assert (row.id, row.label, row.note, problems) == (row_id(read_record(finished)), "FVNet-T", None, [])
+    assert [run.seed for run in row.runs] == [0]
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert [row.label for row in table.rows] == ["FVNet-T"]
+
+
+def test_of_a_row_without_a_finished_run_a_started_seed_is_one(write_run, tmp_path):
+    write_run("a", seed=1, **STARTED)
+    write_run("b", seed=2, status="running")
+    write_run("c", seed=3, **STARTED)
+    row, problems = only_row(tmp_path)
+    assert (sorted(run.seed for run in row.runs), problems) == ([1, 2, 3], [])
+    assert row.note.count("not evaluated yet") == 2
+    assert row.parameters[0] is not None
+
+
+def test_what_has_just_started_is_of_no_other_row(write_run, tmp_path):
+    """Not of another config, and of neither of two versions of its trunk."""
+    write_run("other", seed=0, config=Config(name="other"))
+    write_run("started", seed=1, **STARTED)
+    assert len(rows_of(tmp_path)[0]) == 2
+    example = read_record(RECORDS / "retinanet_fvnet_t_seed0" / "run.json").complexity
+    for parameters in (3_670_000, 3_970_000):
+        write_run(f"{parameters}", complexity=example.model_copy(update=dict(parameters={"backbone": parameters})))
+    rows, problems = rows_of(tmp_path)
+    assert (len(rows), problems) == (4, [])
 
 
 def test_row_does_not_depend_on_seed_or_machine(write_run):

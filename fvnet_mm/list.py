@@ -56,22 +56,15 @@ class Table:
 
     def show(self) -> None:
         """Prints it, ruled on a terminal, as plain columns into a file or pipe."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
+        from fvnet_mm.terminal_tables import new_table, show
 
-        console = Console()
-        table = RichTable(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, highlight=True)
-        for column in self.columns:
-            table.add_column(column, justify="right" if column in _NUMBERS else "left", no_wrap=True)
+        table = new_table(*self.columns, right=_NUMBERS)
+        table.highlight = True
         for section in self.sections:
             for row in section:
                 table.add_row(*row)
             table.add_section()
-        # Wider than the terminal it is folded there: whole numbers on broken lines, not the other way round.
-        unlimited = console.options.update(max_width=10_000)
-        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-        console.print(table)
+        show(table)
 
 
 def list_parser() -> argparse.ArgumentParser:

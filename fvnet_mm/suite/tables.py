@@ -1,17 +1,14 @@
-"""What ``tools/suite.py`` prints: the states of a suite's jobs, and tables in general."""
+"""What ``tools/suite.py`` prints of the states of a suite's jobs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from fvnet_mm.records import RunRecord
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.state import JobState, State
+from fvnet_mm.terminal_tables import new_table, show
 
 _MAIN = ("AP", "mIoU", "top-1")
 
@@ -41,19 +38,3 @@ def evaluated(record: RunRecord | None) -> str:
     name = next((name for name in _MAIN if name in last.metrics), None)
     value = last.metrics[name] if name is not None else None
     return f"{record.unit} {last.step}: {f'{name} {value:.1f}' if value is not None else 'nothing found'}"
-
-
-def new_table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An empty table, ruled on a terminal, plain columns into a file or pipe."""
-    table = Table(box=box.SIMPLE_HEAD if Console().is_terminal else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
-    return table
-
-
-def show(table: Table) -> None:
-    """Prints a table as wide as it is; a terminal that is narrower folds it."""
-    console = Console(markup=False, highlight=False)
-    unlimited = console.options.update(max_width=10_000)
-    console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-    console.print(table)

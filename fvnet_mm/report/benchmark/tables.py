@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Clock, Counted, Measurement, Ratio
+from fvnet_mm.terminal_tables import new_table, show
 
 DISAGREEMENT_LIMIT = 0.05
 """Two counters of MACs that differ by more are flagged."""
@@ -158,16 +157,11 @@ def _print_table(console: Console, heads: Sequence[str], rows: Iterable[Sequence
     """Columns that are all empty are left out."""
     rows = list(rows)
     kept = [index for index in range(len(heads)) if any(row[index] for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for index in kept:
-        text = index == 0 or heads[index].startswith(("fused", "counted", "not counted"))
-        table.add_column(heads[index], justify="left" if text else "right", no_wrap=True)
+    numbers = [head for head in heads[1:] if not head.startswith(("fused", "counted", "not counted"))]
+    table = new_table(*(heads[index] for index in kept), right=numbers, console=console)
     for row in rows:
         table.add_row(*(row[index] for index in kept))
-    # Wider than the terminal it is folded there: whole numbers on broken lines, not the other way round.
-    unlimited = console.options.update(max_width=10_000)
-    console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-    console.print(table)
+    show(table, console)
     console.print()
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from fvnet_mm.files import replacing
+from fvnet_mm.report.figure_files import frame, make_logarithmic
 from fvnet_mm.report.metrics import in_percent
 from fvnet_mm.report.palette import BLUE, COLOURS, GREEN, INK, ORANGE, QUIET, SKY, VERMILION
 from fvnet_mm.report.scalars import History, read_scalars
@@ -72,7 +73,7 @@ def smooth(values: Sequence[float], share: float = 0.02) -> np.ndarray:
 
 def _draw_losses(axes: Axes, history: History) -> None:
     names = history.loss_names()
-    _frame(axes, "Training", "iteration", "loss")
+    frame(axes, "Training", "iteration", "loss", fontweight="bold")
     if not names:
         _say(axes, "no loss is logged yet")
         return
@@ -91,10 +92,7 @@ def _draw_losses(axes: Axes, history: History) -> None:
             marker=_marker(steps),
         )
     if min(everything) > 0 and max(everything) > 8 * min(everything):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        make_logarithmic(axes)
     steps, rates = history.series("lr")
     if rates:
         right = axes.twinx()
@@ -113,7 +111,7 @@ def _draw_losses(axes: Axes, history: History) -> None:
 
 def _draw_metrics(axes: Axes, history: History) -> None:
     unit = "epoch" if history.by_epoch else "iteration"
-    _frame(axes, "Evaluation", unit, "%")
+    frame(axes, "Evaluation", unit, "%", fontweight="bold")
     evaluations = [(item.step, in_percent(item.metrics)) for item in history.evaluations]
     for name, (colour, style) in _STYLES.items():
         steps = [step for step, metrics in evaluations if name in metrics]
@@ -150,15 +148,6 @@ def _marker(steps: Sequence[int]) -> str:
 def _shorten_thousands(axes: Axes) -> None:
     if axes.get_xlim()[1] >= 10_000:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def _frame(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontweight="bold", color=INK)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _say(axes: Axes, text: str) -> None:

@@ -9,14 +9,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Measurement
 from fvnet_mm.report.benchmark.tables import TITLES
-from fvnet_mm.report.figure_files import save_figure
+from fvnet_mm.report.figure_files import SETTINGS, frame, make_logarithmic, save_figure
 from fvnet_mm.report.palette import BLUE, COLOURS, INK, QUIET
 
-_SETTINGS = {"svg.hashsalt": "fvnet_mm", "font.size": 9, "axes.linewidth": 0.8}
 _LINE_WIDTH = 110  # characters of the conditions on a line below a plot
 _STYLES = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS[:-1] if colour != "#F0E442"]
 
@@ -31,7 +29,7 @@ def draw_benchmark(record: BenchmarkRecord, folder: Path) -> list[Path]:
         The files: ``ratios``, ``sizes`` and ``batches``, with both suffixes.
     """
     written = []
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         compared = [case for case in record.cases if len([e for e in record.of_case(case) if e.ratio]) > 1]
         if compared:
             written += save_figure(_ratios(record, compared), folder / "ratios")
@@ -60,7 +58,7 @@ def _ratios(record: BenchmarkRecord, cases: Sequence[Case]) -> Figure:
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.set_yticks(places, [entry.model for entry in entries])
         axes.invert_yaxis()
-        _frame(axes, _title(case), f"times as fast as {record.baseline}", "")
+        frame(axes, _title(case), f"times as fast as {record.baseline}", "", fontsize=9)
     for axes in panels[len(cases) :]:
         axes.set_visible(False)
     return figure
@@ -89,11 +87,8 @@ def _sweep(
             axes.plot(*zip(*own, strict=True), line, color=colour, marker="o", markersize=4, label=name)
         ticks = {position(e.case): label_of(e.case) for e in entries}
         axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        _frame(axes, title, axis, "images/s")
+        make_logarithmic(axes)
+        frame(axes, title, axis, "images/s", fontsize=9)
     handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
     return figure
@@ -124,12 +119,3 @@ def _figure(
         rows = [*rows[:-1], grown] if len(grown) <= width * _LINE_WIDTH / 8 else [*rows, word]
     figure.supxlabel(",\n".join(rows), fontsize=7, color=QUIET)
     return figure, panels
-
-
-def _frame(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontsize=9, color=INK)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

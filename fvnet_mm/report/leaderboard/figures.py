@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from fvnet_mm.report.figure_files import save_figure
+from fvnet_mm.report.figure_files import SETTINGS, frame, save_figure
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
 from fvnet_mm.report.leaderboard.pareto import (
     LATENCY,
@@ -34,9 +34,6 @@ _MOST_CLASSES = 40
 _LONGEST_NAME = 80
 _LOG_FROM = 30  # ratio of the highest cost to the lowest
 
-# What two runs on one machine must write alike: identifiers in the SVG come from a salt, and no file is dated.
-_SETTINGS = {"svg.hashsalt": "fvnet_mm", "font.size": 9, "axes.linewidth": 0.8}
-
 
 def draw_figures(leaderboard: Leaderboard, folder: Path) -> list[Path]:
     """Draws every table into ``folder``, each figure as SVG and as PNG.
@@ -48,7 +45,7 @@ def draw_figures(leaderboard: Leaderboard, folder: Path) -> list[Path]:
         The files: the table's title in small letters, with ``-parameters``, ``-macs``, ``-latency`` or ``-classes``.
     """
     written = []
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         for name, table in zip(file_names(leaderboard.tables), leaderboard.tables, strict=True):
             for cost in _costs(table):
                 drawn = chart(table, cost, table.main_metric)
@@ -80,7 +77,6 @@ def _costs(table: Table) -> list[Cost]:
 
 def _draw_chart(drawn: Chart, cost: Cost, table: Table) -> Figure:
     figure, axes = _figure(5.2, 3.6)
-    axes.grid(color="#E6E6E6", linewidth=0.6)
     if drawn.front:
         front = drawn.front
         costs, accuracies = [point.cost for point in front], [point.accuracy for point in front]
@@ -117,12 +113,10 @@ def _draw_chart(drawn: Chart, cost: Cost, table: Table) -> Figure:
     if min(everything) > 0 and max(everything) > _LOG_FROM * min(everything):
         axes.set_xscale("log")
     axes.margins(x=0.16, y=0.1)  # room for names
-    axes.set_title(_literal(table.title), loc="left", fontsize=9, color=INK, wrap=True)
     condition = f" {drawn.condition}" if drawn.condition and cost is not LATENCY else ""
-    axes.set_xlabel(f"{cost.label}{condition} ({cost.unit})")
-    if drawn.condition and cost is LATENCY:
-        axes.set_xlabel(f"{cost.label} ({cost.unit}) on {drawn.condition}")
-    axes.set_ylabel(f"{table.main_metric} (%)")
+    device = f" on {drawn.condition}" if drawn.condition and cost is LATENCY else ""
+    quantity = f"{cost.label}{condition} ({cost.unit}){device}"
+    frame(axes, _literal(table.title), quantity, f"{table.main_metric} (%)", fontsize=9, wrap=True)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     _lay_out(figure)
     _name_points(figure, axes, drawn)
@@ -203,9 +197,7 @@ def _draw_classes(rows: Sequence[Row], title: str) -> Figure:
         )
     axes.set_yticks(range(len(shown)), [_literal(name) for name in shown], fontsize=7)
     axes.set_ylim(-0.7, len(shown) - 0.3)
-    axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
-    axes.set_title(_literal(title), loc="left", fontsize=9, color=INK, wrap=True)
-    axes.set_xlabel(f"{metric} (%)")
+    frame(axes, _literal(title), f"{metric} (%)", "", grid="x", fontsize=9, wrap=True)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     _lay_out(figure)
     return figure
@@ -226,10 +218,7 @@ def _gap(values: Sequence[float | None]) -> float:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, figure.subplots()
 
 
 def _lay_out(figure: Figure) -> None:

@@ -15,7 +15,7 @@ from fvnet_mm.records import RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, find_records, read_record
-from fvnet_mm.report.leaderboard.verifying import Verifier
+from fvnet_mm.report.leaderboard.verifying import check_predictions
 
 SAME_MEASUREMENT = 0.05
 """Percentage points by which two evaluations of one checkpoint may differ, as on two devices."""
@@ -76,12 +76,11 @@ def collect(folders: Sequence[Path], verify: bool = False) -> Collection:
             f"there is no run.json below {', '.join(map(str, folders))}; train or test first, or import the work dir "
             "of another tool with: python tools/leaderboard.py import DIR."
         )
-    verifier = Verifier(thorough=verify)
     runs = []
     for file, name in files.items():
         try:
             run = FoundRun(name, file, _without_confusion(read_record(file)))
-            usable, complaints = verifier.check(run.record, run.folder)
+            usable, complaints = check_predictions(run.record, run.folder, verify)
         except UserError as error:
             problems.append(_problem(name, file, error))
             continue

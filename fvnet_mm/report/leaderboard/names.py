@@ -7,49 +7,6 @@ import re
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
 from fvnet_mm.records import Protocol, RunRecord
 
-TRUNKS = {
-    "edgenext_small": "EdgeNeXt-small",
-    "efficientformer_l1": "EfficientFormer-L1",
-    "efficientformer_l3": "EfficientFormer-L3",
-    "efficientformer_l7": "EfficientFormer-L7",
-    "efficientformerv2_l": "EfficientFormerV2-L",
-    "efficientformerv2_s0": "EfficientFormerV2-S0",
-    "efficientformerv2_s1": "EfficientFormerV2-S1",
-    "efficientformerv2_s2": "EfficientFormerV2-S2",
-    "fastvit_sa12": "FastViT-SA12",
-    "fastvit_sa24": "FastViT-SA24",
-    "fastvit_t8": "FastViT-T8",
-    "fvnet_l": "FVNet-L",
-    "fvnet_m": "FVNet-M",
-    "fvnet_n": "FVNet-N",
-    "fvnet_s": "FVNet-S",
-    "fvnet_t": "FVNet-T",
-    "mambaout_femto": "MambaOut-Femto",
-    "mambaout_kobe": "MambaOut-Kobe",
-    "mobilenet_v2": "MobileNetV2",
-    "mobilenet_v3_large": "MobileNetV3-large",
-    "mobilenetv4_conv_medium": "MobileNetV4-Conv-M",
-    "mobilenetv4_conv_small": "MobileNetV4-Conv-S",
-    "mobileone_s1": "MobileOne-S1",
-    "poolformer_s12": "PoolFormer-S12",
-    "poolformer_s24": "PoolFormer-S24",
-    "pvt_v2_b0": "PVTv2-B0",
-    "pvt_v2_b1": "PVTv2-B1",
-    "repvit_m0_9": "RepViT-M0.9",
-    "repvit_m1_1": "RepViT-M1.1",
-    "repvit_m1_5": "RepViT-M1.5",
-    "repvit_m2_3": "RepViT-M2.3",
-    "resnet18": "ResNet-18",
-    "resnet50": "ResNet-50",
-    "starnet_s1": "StarNet-S1",
-    "starnet_s4": "StarNet-S4",
-    "swiftformer_l1": "SwiftFormer-L1",
-    "swiftformer_l3": "SwiftFormer-L3",
-    "swiftformer_s": "SwiftFormer-S",
-    "swiftformer_xs": "SwiftFormer-XS",
-}
-"""Backbone descriptions as papers print them."""
-
 PUBLISHED_AS = {
     "edgenext_small": ("EdgeNeXt", ("small", "small_usi")),
     "efficientformer_l1": ("EfficientFormer", ("L1",)),
@@ -87,6 +44,14 @@ PUBLISHED_AS = {
     "swiftformer_xs": ("SwiftFormer", ("XS",)),
 }
 """The family and the variants under which published tables have a trunk; of FVNets there is nothing published."""
+
+TRUNKS = {
+    **{name: f"{family}-{variants[0]}" for name, (family, variants) in PUBLISHED_AS.items()},
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_large": "MobileNetV3-large",
+    **{f"fvnet_{size}": f"FVNet-{size.upper()}" for size in "ntsml"},
+}
+"""Backbone descriptions as papers print them: mostly the family and the first of its variants."""
 
 FRAMEWORKS = {
     "classification": "Classification",

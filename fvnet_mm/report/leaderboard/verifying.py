@@ -25,68 +25,63 @@ class _NoGroundTruth(Exception):
     """Why predictions cannot be held against ground truth: its name, and what is wrong with it."""
 
 
-class Verifier:
-    """Checks predictions of many records; ground truth that they share is read once.
+def check_predictions(record: RunRecord, folder: Path, thorough: bool) -> tuple[bool, list[str]]:
+    """Looks at the predictions of a record in a work dir; ground truth that many records share is read once.
 
     Args:
+        record: That says which they are.
+        folder: The work dir.
         thorough: Whether to read all of the predictions and to compare their digest with the record's.
+
+    Returns:
+        Whether the record can be believed, and complaints in one sentence each. Missing predictions, and ground truth
+        that cannot be read, are complained about, but say nothing against the numbers; predictions that are others than
+        those of the record do.
     """
+    usable, complaints = True, []
+    for predictions in record.result.predictions if record.result is not None else ():
+        place = folder / predictions.path
+        reason = None
+        try:
+            if place.exists():
+                reason = _mismatch(predictions, place, thorough)
+            else:
+                complaints.append(f"its predictions {predictions.path} are missing; it can be tabulated, not compared.")
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
+        except ValueError:
+            reason = "name an image in a way that is no JSON"
+        except _NoGroundTruth as error:
+            complaints.append(
+                f"its ground truth {error}, so that nobody knows whether its predictions {predictions.path} are of it; "
+                "it is tabulated, and can be compared with a whole copy (--ground-truth)."
+            )
+        if reason is not None:
+            usable = False
+            complaints.append(f"its predictions {predictions.path} {reason}, so its numbers are left out.")
+    return usable, complaints
 
-    def __init__(self, thorough: bool) -> None:
-        self.thorough = thorough
 
-    def check(self, record: RunRecord, folder: Path) -> tuple[bool, list[str]]:
-        """Looks at the predictions of a record in a work dir.
-
-        Returns:
-            Whether the record can be believed, and complaints in one sentence each. Missing predictions, and ground
-            truth that cannot be read, are complained about, but say nothing against the numbers; predictions that are
-            others than those of the record do.
-        """
-        usable, complaints = True, []
-        for predictions in record.result.predictions if record.result is not None else ():
-            place = folder / predictions.path
-            reason = None
-            try:
-                if place.exists():
-                    reason = self._mismatch(predictions, place)
-                else:
-                    complaints.append(
-                        f"its predictions {predictions.path} are missing; it can be tabulated, not compared."
-                    )
-            except OSError as error:
-                reason = f"cannot be read ({error.strerror})"
-            except ValueError:
-                reason = "name an image in a way that is no JSON"
-            except _NoGroundTruth as error:
-                complaints.append(
-                    f"its ground truth {error}, so that nobody knows whether its predictions {predictions.path} are of "
-                    "it; it is tabulated, and can be compared with a whole copy (--ground-truth)."
-                )
-            if reason is not None:
-                usable = False
-                complaints.append(f"its predictions {predictions.path} {reason}, so its numbers are left out.")
-        return usable, complaints
-
-    def _mismatch(self, predictions: Predictions, place: Path) -> str | None:
-        if self.thorough and predictions.sha256 is not None and sha256_of(place) != predictions.sha256:
-            return "are not those that the record was written with (their SHA-256 differs)"
-        if predictions.ground_truth is None or predictions.kind == "classes":
-            return None
-        truth = Path(predictions.ground_truth)
-        known = _images_of(predictions.kind, truth)
-        if known is None:
-            return None
-        strangers = sorted(self._predicted(predictions.kind, place) - known, key=str)
-        if strangers:
-            return f"are of another data set: image {strangers[0]} is not in {truth.name}"
+def _mismatch(predictions: Predictions, place: Path, thorough: bool) -> str | None:
+    if thorough and predictions.sha256 is not None and sha256_of(place) != predictions.sha256:
+        return "are not those that the record was written with (their SHA-256 differs)"
+    if predictions.ground_truth is None or predictions.kind == "classes":
         return None
+    truth = Path(predictions.ground_truth)
+    known = _images_of(predictions.kind, truth)
+    if known is None:
+        return None
+    strangers = sorted(_predicted(predictions.kind, place, thorough) - known, key=str)
+    if strangers:
+        return f"are of another data set: image {strangers[0]} is not in {truth.name}"
+    return None
 
-    def _predicted(self, kind: str, place: Path) -> set[object]:
-        """Images with predictions, or the first of them."""
-        if kind == "label_maps":
-            return _files_of(place, None if self.thorough else _FILES)
-        return _result_images(place, None if self.thorough else _HEAD)
+
+def _predicted(kind: str, place: Path, thorough: bool) -> set[object]:
+    """Images with predictions, or the first of them."""
+    if kind == "label_maps":
+        return _files_of(place, None if thorough else _FILES)
+    return _result_images(place, None if thorough else _HEAD)
 
 
 def _result_images(file: Path, head: int | None) -> set[object]:

@@ -23,7 +23,6 @@ about as long as AP, as every object and nearly every detection is in one of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
@@ -48,12 +47,9 @@ class CocoEvaluation:
         matches: Of the model's detections.
         most_copies: The largest number of times that an image is in a resample.
         prefix: 'mask ' for masks.
-        areas: Those of :data:`AREAS` to evaluate, 'all' among them.
     """
 
-    def __init__(
-        self, matches: CocoMatches, most_copies: int, prefix: str = "", areas: Sequence[str] = tuple(AREAS)
-    ) -> None:
+    def __init__(self, matches: CocoMatches, most_copies: int, prefix: str = "") -> None:
         self.images = matches.images
         self.classes = matches.classes
         self._most_copies = most_copies
@@ -63,8 +59,8 @@ class CocoEvaluation:
             for number, threshold in enumerate(matches.thresholds)
             if round(100 * threshold) in (50, 75)
         }
-        self._objects = {area: np.stack([found.objects for found in matches.areas[area]]) for area in areas}
-        self._curves = {area: [_Curves(found, most_copies) for found in matches.areas[area]] for area in areas}
+        self._objects = {area: np.stack([found.objects for found in matches.areas[area]]) for area in AREAS}
+        self._curves = {area: [_Curves(found, most_copies) for found in matches.areas[area]] for area in AREAS}
 
     def __call__(self, times: np.ndarray) -> Values:
         """Evaluate resamples: ``times`` is (images, B), how often each image is in each, as float64."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.predictions import CLASS_METRICS, Progress, read_predictions
-from fvnet_mm.report.statistics.resampling import Values, evaluate_once, interval_of, paired_bootstrap
+from fvnet_mm.report.statistics.resampling import Values, interval_of, paired_bootstrap
 from fvnet_mm.report.statistics.runs import Run, check_comparable
 from fvnet_mm.report.statistics.seeds import SeedTest, decide, joint_interval, welch
 
@@ -25,7 +25,7 @@ def compare_seeds(
     progress: Progress | None = None,
     allow_other_protocol: bool = False,
     ground_truth: Path | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Comparison:
     """Compare two models, each trained with one seed or with several.
 
@@ -41,7 +41,7 @@ def compare_seeds(
         progress: Told what is done.
         allow_other_protocol: Compare although the protocols differ, with a note that says in what.
         ground_truth: Annotation file or folder of label maps, where it is no longer where the records say.
-        workers: Processes of a long bootstrap.
+        workers: Processes of a long bootstrap; None for one on each core that may be used.
 
     Raises:
         UserError: tasks or protocols differ, the ground truth does, or predictions are missing or of other images.
@@ -54,7 +54,7 @@ def compare_seeds(
     for kind in runs[0].predictions:
         read = read_predictions(kind, runs, resamples, seed, ground_truth, progress)
         images = read.resamples.images
-        each = [evaluate_once([evaluation], images) for evaluation in read.evaluations]
+        each = [evaluation(np.ones((images, 1))) for evaluation in read.evaluations]  # of every image once
         notes += _unlike_records(runs, each)
         report = None if progress is None else lambda done, total: progress("resampling", done, total)
         models = read.evaluations[: len(first)], read.evaluations[len(first) :]

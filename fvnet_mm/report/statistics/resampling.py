@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,16 +88,11 @@ class Interval:
     high: float
 
 
-def evaluate_once(model: Sequence[Evaluation], images: int) -> Values:
-    """Evaluate the split as it is, every image once; of several runs the mean. Arrays have B = 1."""
-    return _mean_of(model, np.ones((images, 1)))
-
-
 def paired_bootstrap(
     first: Sequence[Evaluation],
     second: Sequence[Evaluation],
     resamples: Resamples,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Values:
     """Resample images and return ``second`` minus ``first``, each evaluated on the same resampled images.
@@ -109,17 +105,23 @@ def paired_bootstrap(
         resamples: Over the images of both.
         workers: Blocks evaluated at once: in processes where it is worth their start, since evaluations are many
             short calls that threads would wait for each other to make, in threads otherwise. The result is the same.
+            None for one on each core that may be used, as far as there are blocks.
         progress: Called after each block.
 
     Returns:
         Differences in points of percent, B = ``resamples.count``.
     """
     models = (first, second, resamples)
+    workers = workers or min(_usable_cores(), resamples.blocks)
     if workers > 1 and resamples.images * resamples.count >= _WORTH_PROCESSES:
         context = get_context("spawn")  # a fork would take locks of other threads along
         pool = ProcessPoolExecutor(workers, context, initializer=_Worker.receive, initargs=models)
         return _collect(pool, _Worker.differences, resamples, progress)
     return _collect(ThreadPoolExecutor(workers), partial(_differences, *models), resamples, progress)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker:

@@ -11,7 +11,6 @@ from fvnet_mm.report.statistics.resampling import (
     BLOCK,
     Resamples,
     Values,
-    evaluate_once,
     interval_of,
     mean_of_defined,
     paired_bootstrap,
@@ -66,14 +65,14 @@ def test_workers_change_nothing(worth_processes, monkeypatch):
     monkeypatch.setattr(resampling, "_WORTH_PROCESSES", worth_processes)
     labels, *predictions = np.random.default_rng(1).integers(3, size=(3, 50))
     models = [[AccuracyEvaluation(labels, predicted, 3)] for predicted in predictions]
-    one, two = (paired_bootstrap(*models, Resamples(50, 3000), workers) for workers in (1, 2))
-    np.testing.assert_array_equal(one.per_class, two.per_class)
+    one, *others = (paired_bootstrap(*models, Resamples(50, 3000), workers) for workers in (1, 2, None))
+    for other in others:
+        np.testing.assert_array_equal(one.per_class, other.per_class)
 
 
 def test_several_runs_are_averaged():
     values = np.random.default_rng(2).normal(size=(3, 2, 10))
     runs = [Means(run) for run in values]
-    np.testing.assert_allclose(evaluate_once(runs, 10).per_class[:, 0], values.mean(axis=(0, 2)))
     bootstrap = paired_bootstrap(runs[:2], runs[2:], Resamples(10, 50))
     mean = paired_bootstrap([Means(values[:2].mean(axis=0))], runs[2:], Resamples(10, 50))
     np.testing.assert_allclose(bootstrap.per_class, mean.per_class, atol=1e-14)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 
+from fvnet_mm.cores import usable_cores
 from fvnet_mm.errors import UserError
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
@@ -116,7 +116,7 @@ def _resources(arguments: argparse.Namespace) -> Resources:
             "GPU, with --jobs-per-gpu N."
         )
     devices = shown[: len(shown) // gpus * gpus] * arguments.jobs_per_gpu if gpus else ()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return Resources(jobs, arguments.threads or max(1, cores // (jobs * max(gpus, 1))), gpus, devices)
 
 

@@ -27,6 +27,7 @@ import cv2
 import filelock
 from pycocotools import mask as coco_mask
 
+from fvnet_mm.cores import usable_cores
 from fvnet_mm.data.ade20k_layout import CLASSES_FILE
 from fvnet_mm.data.benchmark.classes import IMAGE_SIZE, SEMANTIC_CLASSES, THINGS, VERSION
 from fvnet_mm.data.benchmark.scene import draw_scene, shrink
@@ -186,7 +187,7 @@ def _make(
     done = total - sum(chunk.stop - chunk.start for chunk in missing)
     # A fresh interpreter each: threads of this one would not survive a fork.
     context = multiprocessing.get_context("spawn")
-    count = min(workers or len(os.sched_getaffinity(0)), max(len(missing), 1))
+    count = min(workers or usable_cores(), max(len(missing), 1))
     with concurrent.futures.ProcessPoolExecutor(count, context, initializer=_start_worker) as pool:
         try:
             waiting = {

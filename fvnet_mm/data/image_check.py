@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fvnet_mm.data.cache import cache_file
+from fvnet_mm.cores import usable_cores
+from fvnet_mm.data.cache import Stamp, cache_file, file_stamp
 from fvnet_mm.files import replacing
 
 
@@ -22,15 +22,13 @@ class ImageFacts(NamedTuple):
     """What decoding an image file showed.
 
     Attributes:
-        file_size: in bytes.
-        changed: the file's time of change in nanoseconds.
+        stamp: the file's when it was decoded.
         width: in pixels as OpenCV shows the image, which is turned as its EXIF orientation says; 0 if faulty.
         height: likewise.
         fault: why the image can't be read, or None.
     """
 
-    file_size: int
-    changed: int
+    stamp: Stamp
     width: int
     height: int
     fault: str | None
@@ -40,8 +38,7 @@ class LabelFacts(NamedTuple):
     """What decoding a label map showed.
 
     Attributes:
-        file_size: in bytes.
-        changed: the file's time of change in nanoseconds.
+        stamp: the file's when it was decoded.
         width: in pixels; 0 if faulty.
         height: likewise.
         mode: Pillow's name of the kind of pixels: 'L' for 8 bits, 'P' for 8 bits with a palette, 'RGB' ...
@@ -51,8 +48,7 @@ class LabelFacts(NamedTuple):
         fault: why the file can't be read, or None.
     """
 
-    file_size: int
-    changed: int
+    stamp: Stamp
     width: int
     height: int
     mode: str
@@ -70,10 +66,11 @@ _Facts = TypeVar("_Facts", ImageFacts, LabelFacts)
 def decode_images(
     folder: Path, names: Iterable[str], progress: Callable[[int, int], None] | None = None
 ) -> dict[str, ImageFacts]:
-    """Decode images in as many threads as there are processors.
+    """Decode images in as many threads as this process has cores.
 
     JPEG files are decoded at an eighth of their size, which reads the whole file but is several times faster.
-    The facts are kept in the user's cache folder; a file is decoded again only after it has changed.
+    The facts of sound files are kept in the user's cache folder, and such a file is decoded again only after it has
+    changed. A faulty one is decoded again each time: the fault may have been the disk's, or a permission's.
 
     Args:
         folder: of the images.
@@ -103,7 +100,7 @@ def decode_labels(
 
 
 _CHUNK = 512
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -117,20 +114,20 @@ def _examine(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, _Facts]:
     """Facts of the files that exist: a stamp, and what ``decode`` returned for the file as it is now."""
-    stamps = {name: stamp for name in names if (stamp := _stamp(folder / name))}
+    stamps = {name: stamp for name in names if (stamp := _stamp_of(folder / name))}
     kept = cache_file(folder, kind, ".json")
     known = _read_cache(kept, facts_type)
-    facts = {name: known[name] for name, stamp in stamps.items() if name in known and known[name][:2] == stamp}
+    facts = {name: known[name] for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
     to_decode = [name for name in stamps if name not in facts]
     if not to_decode:
         return facts
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for start in range(0, len(to_decode), _CHUNK):
                 chunk = to_decode[start : start + _CHUNK]
                 decoded = pool.map(decode, [folder / name for name in chunk])
                 for name, found in zip(chunk, decoded, strict=True):
-                    facts[name] = facts_type(*stamps[name], *found)
+                    facts[name] = facts_type(stamps[name], *found)
                 if progress:
                     progress(len(chunk) + start, len(to_decode))
     finally:  # whoever interrupts the check does not lose what is done
@@ -138,12 +135,11 @@ def _examine(
     return facts
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
+def _stamp_of(file: Path) -> Stamp | None:
     try:
-        status = file.stat()
+        return file_stamp(file)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _decode(file: Path) -> tuple[int, int, str | None]:
@@ -176,6 +172,8 @@ def _decode_label(file: Path) -> tuple[int, int, str, list[int], list[int], str 
 
 
 def _describe(error: Exception, file: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     # PIL names the file in full, as its callers do already.
     return str(error).replace(f" {str(file)!r}", "") or type(error).__name__
 
@@ -185,13 +183,14 @@ def _read_cache(file: Path, facts_type: type[_Facts]) -> dict[str, _Facts]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] != _CACHE_VERSION:
             return {}
-        return {name: facts_type(*entry) for name, entry in content["images"].items()}
+        return {name: facts_type(tuple(stamp), *entry) for name, (stamp, *entry) in content["images"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not as we write it
         return {}
 
 
 def _write_cache(file: Path, facts: dict[str, _Facts]) -> None:
+    sound = {name: fact for name, fact in facts.items() if fact.fault is None}
     # A home that can't be written to costs the next run some time, no more.
     with contextlib.suppress(OSError), replacing(file) as temporary:
-        content = json.dumps({"version": _CACHE_VERSION, "images": facts})
+        content = json.dumps({"version": _CACHE_VERSION, "images": sound})
         temporary.write_text(content, encoding="utf-8")

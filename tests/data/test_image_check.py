@@ -1,4 +1,6 @@
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -58,6 +60,52 @@ def test_only_changed_files_are_decoded_again(tmp_path: Path, monkeypatch: pytes
     assert decoded == ["3.png"]
 
 
+@pytest.mark.parametrize("decode", [decode_images, decode_labels])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_fault_of_the_moment_is_described_and_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decode: Callable, number: int
+):
+    """The file itself does not change, so that its stamp says nothing."""
+    for name in ("a.png", "b.png"):
+        Image.fromarray(LABELS).save(tmp_path / name)
+    open_image = Image.open
+
+    def failing(file: Path) -> Image.Image:
+        if file.name == "a.png":
+            raise OSError(number, os.strerror(number), str(file))
+        return open_image(file)
+
+    monkeypatch.setattr(Image, "open", failing)
+    facts = decode(tmp_path, ["a.png", "b.png"])
+    assert (facts["a.png"].fault, facts["b.png"].fault) == (os.strerror(number), None)
+    opened: list[str] = []
+    monkeypatch.setattr(Image, "open", lambda file: opened.append(file.name) or open_image(file))
+    facts = decode(tmp_path, ["a.png", "b.png"])
+    assert (facts["a.png"].fault, facts["a.png"].width, opened) == (None, 80, ["a.png"])
+
+
+def test_a_file_written_again_in_its_old_time_and_size_is_decoded_again(tmp_path: Path):
+    """As ``cp -p`` does it."""
+    for side, name in ((80, "a.bmp"), (40, "b.bmp")):
+        Image.fromarray(PIXELS.reshape(-1, side, 3)).save(tmp_path / name)
+    assert decode_images(tmp_path, ["a.bmp"])["a.bmp"].width == 80
+    before = (tmp_path / "a.bmp").stat()
+    (tmp_path / "a.bmp").write_bytes((tmp_path / "b.bmp").read_bytes())
+    os.utime(tmp_path / "a.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (tmp_path / "a.bmp").stat().st_size == before.st_size
+    assert decode_images(tmp_path, ["a.bmp"])["a.bmp"].width == 40
+
+
+def test_as_many_threads_as_cores_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    threads: list[int] = []
+    executor = image_check.ThreadPoolExecutor
+    monkeypatch.setattr(image_check, "usable_cores", lambda: 3)
+    monkeypatch.setattr(image_check, "ThreadPoolExecutor", lambda count: threads.append(count) or executor(count))
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    decode_images(tmp_path, ["a.png"])
+    assert threads == [3]
+
+
 def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(image_check, "_CHUNK", 2)
     for number in range(5):
@@ -67,7 +115,7 @@ def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"version": 1, "images": {"a.png": [1]}}', "[]"])
+@pytest.mark.parametrize("content", ["", "{}", '{"version": 2, "images": {"a.png": [1]}}', "[]"])
 def test_spoilt_cache_is_ignored(tmp_path: Path, cache: Path, content: str):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     facts = decode_images(tmp_path, ["a.png"])

@@ -99,6 +99,7 @@ class LocalWorker:
         if case.what == "predict" and not self._fixed:
             fix_outputs(self._module)
             self._fixed = True
+        self._module.zero_grad()  # gradients of a former case are this one's, too
         before = _allocated()
         try:
             self._pass = make_pass(self._module, case, self._conditions)
@@ -106,13 +107,14 @@ class LocalWorker:
             seconds = timed(self._pass, WARM_UP, time.perf_counter, self._wait)
         except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
             self._pass = None
-            if is_out_of_memory(error):
-                if self._conditions.backend == "cuda":
-                    torch.cuda.empty_cache()
-                raise OutOfMemory from None
-            raise UserError(_refusal(self._name, case, error)) from error
-        self._inputs, self._peak = _allocated() - before, 0
-        return min(seconds)
+            if not is_out_of_memory(error):
+                raise UserError(_refusal(self._name, case, error)) from error
+        else:
+            self._inputs, self._peak = _allocated() - before, 0
+            return min(seconds)
+        # Not in the handler, whose error holds what the pass has made.
+        torch.cuda.empty_cache()
+        raise OutOfMemory
 
     def turn(self, passes: int) -> list[float]:
         if self._conditions.backend != "cuda":

@@ -1,5 +1,6 @@
 """One model in this process: what a pass is, fixed outputs, compilation, refusals."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +127,55 @@ def test_worker_of_a_trunk(small: None, plain: Conditions) -> None:
     worker.close()
 
 
+class Greedy(nn.Module):
+    """A trunk whose passes of several images fail when there is a map already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.map: Callable[[], torch.Tensor | None] = lambda: None
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        if len(x) == 1:  # it is counted
+            return (self.conv(x),)
+        features = self.conv(x)
+        self.map = weakref.ref(features)
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+def test_nothing_of_a_pass_that_did_not_fit_is_held(plain: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when the cache is emptied, nor by the error while a smaller batch is tried."""
+    trunk = Greedy().eval()
+    monkeypatch.setattr(worker_module, "build_subject", lambda subject: trunk)
+    (subject,) = find_subjects(["fvnet_t"])
+    worker = LocalWorker(subject, plain, [(32, 32)])
+    held = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(trunk.map()))
+    with pytest.raises(OutOfMemory) as caught:
+        worker.prepare(Case(what="trunk", size=(32, 32), batch=2))
+    assert held == [None]
+    assert trunk.map() is None
+    assert caught.value.__context__ is None
+
+
+def test_gradients_are_memory_of_every_case(small: None, plain: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there after the first case; whatever is there before a case is not part of its memory."""
+    trunk = Small()
+    monkeypatch.setattr(worker_module, "build_subject", lambda subject: trunk)
+    (subject,) = find_subjects(["fvnet_t"])
+    worker = LocalWorker(subject, plain.model_copy(update=dict(training=True)), [(32, 32)])
+    seen: list[int] = []
+
+    def gradients() -> int:
+        seen.append(sum(p.grad.nbytes for p in trunk.parameters() if p.grad is not None))
+        return seen[-1]
+
+    monkeypatch.setattr(worker_module, "_allocated", gradients)
+    for batch in (1, 2):
+        worker.prepare(Case(what="trunk", size=(32, 32), batch=batch))
+    assert seen == 2 * [0, 4 * (3 * 4 + 4 + 8)]
+
+
 def test_compiled_parts_keep_their_hooks_outside(retinanet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part is compiled alone and for each shape anew, and what fixes a head's outputs is in none of them."""
     options = []
@@ -148,3 +198,29 @@ def test_memory_on_a_gpu(small: None, plain: Conditions) -> None:
     worker.turn(2)
     # At least the images and one map of the pass, in float32.
     assert worker.peak_memory() >= 4 * 2 * 32 * 32 * (3 + 4)
+
+
+class Wide(nn.Module):
+    """A trunk with far more parameters than features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(3, 1024, 8, stride=8), nn.Conv2d(1024, 1024, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.convs(x),)
+
+
+@pytest.mark.gpu
+def test_training_takes_as_much_memory_on_a_gpu_the_second_time(
+    plain: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "build_subject", lambda subject: Wide())
+    (subject,) = find_subjects(["fvnet_t"])
+    worker = LocalWorker(subject, plain.model_copy(update=dict(backend="cuda", training=True)), [(32, 32)])
+    taken = []
+    for _ in range(2):
+        worker.prepare(Case(what="trunk", size=(32, 32), batch=2))
+        worker.turn(2)
+        taken.append(worker.peak_memory())
+    assert taken[1] == pytest.approx(taken[0], rel=0.05)

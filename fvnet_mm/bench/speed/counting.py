@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from fvnet_mm.backbones.ftfu import FTFU, FusedFTFU
+from fvnet_mm.backbones.ablation import RepeatedFTFU
+from fvnet_mm.backbones.ftfu import FTFU
 from fvnet_mm.bench.complexity import count_macs, count_parameters
 from fvnet_mm.bench.model_complexity import count_model, parts_of
 from fvnet_mm.bench.speed.passes import network
@@ -31,6 +32,9 @@ towards h as two. Convolutions are counted by the counters.
 _MULTIPLYING = ("conv", "addmm", "bmm", "matmul", "einsum", "linear")
 """Operators of mmengine's counter that torch's counts, too; it also counts norms, pooling and interpolation."""
 
+_CLOSED_FORM = (FTFU.forward, RepeatedFTFU.forward)
+"""Of units that take the closed form's step and no other."""
+
 Forward = Callable[[Tensor], object]
 
 
@@ -44,13 +48,15 @@ def parameters_of(module: nn.Module) -> dict[str, int]:
 def ftfu_operations(module: nn.Module, size: Size) -> int:
     """Element-wise operations of a trunk's Fluid Temporal Flow Units for one image, from their equation.
 
-    No counter has the closed form among its operators; :data:`FTFU_OPERATIONS` times the values of each unit's state.
+    No counter has the closed form among its operators; :data:`FTFU_OPERATIONS` times the values of each unit's state,
+    for each of its steps. The trunk is not fused. Units of the ablation that solve the equation in another way count as
+    none, and what others have beside the step is left out.
     """
     values = []
     trunk = copy.deepcopy(trunk_of(module)).to("meta")
-    units = [unit for unit in trunk.modules() if isinstance(unit, (FTFU, FusedFTFU))]
-    for unit in units:
-        unit.register_forward_hook(lambda _, inputs, output: values.append(inputs[0].numel()))
+    units = [unit for unit in trunk.modules() if isinstance(unit, FTFU) and type(unit).forward in _CLOSED_FORM]
+    for unit in units:  # the attractor is seen once a step
+        unit.attractor.register_forward_hook(lambda _, inputs, output: values.append(inputs[0].numel()))
     if units:
         with torch.no_grad():
             trunk(torch.zeros(1, 3, *size, device="meta"))
@@ -103,7 +109,7 @@ class _Traffic(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.weight_bytes = self.activation_bytes = 0
-        self._seen: set[int] = set()
+        self._seen: set[tuple[int, int]] = set()
         self._calls: Counter[str] = Counter()
         self._written: Counter[str] = Counter()
         self._all_written = 0
@@ -127,12 +133,13 @@ class _Traffic(TorchDispatchMode):
     def _read(self, inputs: object) -> None:
         for tensor in _tensors(inputs):
             size = tensor.numel() * tensor.element_size()
-            # A transposed weight is a view of it.
+            # A transposed weight is a view of it, and so is each part of one that several operators share.
             parameter = tensor if isinstance(tensor, nn.Parameter) else tensor._base
+            part = id(parameter), tensor.storage_offset()
             if not isinstance(parameter, nn.Parameter):
                 self.activation_bytes += size
-            elif id(parameter) not in self._seen:
-                self._seen.add(id(parameter))
+            elif part not in self._seen:
+                self._seen.add(part)
                 self.weight_bytes += size
 
     def skipped(self) -> tuple[Skipped, ...]:

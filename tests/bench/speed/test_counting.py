@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fvnet_mm.backbones.ftfu import FTFU, closed_form_step
+from fvnet_mm.backbones import FVNet
+from fvnet_mm.backbones.ftfu import FTFU, FusedFTFU, closed_form_step
 from fvnet_mm.bench.speed.counting import FTFU_OPERATIONS, count_subject, ftfu_operations, parameters_of
 from fvnet_mm.bench.speed.subjects import build_subject, find_subjects
 from fvnet_mm.records.benchmark import Counted
@@ -44,6 +45,30 @@ def test_tiny_network_by_hand() -> None:
     (relu,) = counted.skipped
     assert (relu.operator, relu.calls) == ("relu", 1)
     assert relu.share == pytest.approx(8 / (8 + 8 + 5))
+
+
+def test_halves_of_a_weight_count_as_the_weight() -> None:
+    """A fused FTFU takes one for either convolution on large maps, and both at once on small ones."""
+    unit = FTFU(16, tau=(1.0, 16.0), norm_cfg=dict(type="BN")).eval().fuse()
+    trunk = nn.Sequential(nn.Conv2d(3, 16, 1, bias=False), unit)
+    small, large = (count(trunk, (side, side)) for side in (8, 128))
+    assert 16 * 8 * 8 <= FusedFTFU.SMALL < 16 * 128 * 128
+    assert small.weight_bytes == large.weight_bytes == 4 * (3 * 16 + 2 * (16 * 9 + 16))
+
+
+class Twice(nn.Module):
+    """One weight in two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.conv(x))
+
+
+def test_shared_weight_counts_once() -> None:
+    assert count(Twice()).weight_bytes == 4 * 9
 
 
 class Attention(nn.Module):
@@ -113,6 +138,25 @@ def test_ftfu_work_of_a_trunk() -> None:
         watched(torch.rand(1, 3, 64, 64))
     assert ftfu_operations(trunk, (64, 64)) == FTFU_OPERATIONS * sum(states) > 0
     assert ftfu_operations(Tiny(), (64, 64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "steps"),
+    [
+        ("FixedTauFTFU", 1),
+        ("SharedFTFU", 1),
+        ("PooledFTFU", 1),
+        (dict(type="RepeatedFTFU", steps=3), 3),
+        ("EulerUnit", 0),
+        ("CfCUnit", 0),
+        ("LeaklessFTFU", 0),
+    ],
+)
+def test_ftfu_work_of_the_ablation_is_that_of_closed_form_steps(unit: str | dict, steps: int) -> None:
+    size = dict(arch="n", out_indices=(0,), phases=(((3, 1),),) * 4)
+    plain = ftfu_operations(FVNet(**size, unit="FTFU"), (64, 64))
+    assert plain == FTFU_OPERATIONS * 32 * 16 * 16
+    assert ftfu_operations(FVNet(**size, unit=unit), (64, 64)) == steps * plain
 
 
 def test_resnet_as_published() -> None:

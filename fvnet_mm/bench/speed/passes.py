@@ -82,19 +82,21 @@ def _autocast(run: Pass, conditions: Conditions) -> Pass:
 
 def _prediction(model: nn.Module, images: Tensor) -> Pass:
     """From bytes to results: what mmengine's test loop calls for a batch."""
-    size = tuple(images.shape[-2:])
-    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
-    kind = _sample_class(model)
-    samples = [kind(metainfo=meta) for _ in images]
+    samples = [_sample(model, tuple(images.shape[-2:])) for _ in images]
     # mmpretrain collates a batch, the others leave it a list.
-    inputs = images if kind is DataSample else list(images)
+    inputs = images if isinstance(samples[0], DataSample) else list(images)
     return lambda: model.test_step(dict(inputs=inputs, data_samples=samples))
 
 
-def _sample_class(model: nn.Module) -> type[DetDataSample | SegDataSample | DataSample]:
+def _sample(model: nn.Module, size: tuple[int, int]) -> DetDataSample | SegDataSample | DataSample:
+    """What a model is told of an image that nothing has resized or padded."""
+    kind = DataSample
     if hasattr(model, "decode_head"):
-        return SegDataSample
-    return DetDataSample if hasattr(model, "bbox_head") or hasattr(model, "roi_head") else DataSample
+        kind = SegDataSample
+    elif hasattr(model, "bbox_head") or hasattr(model, "roi_head"):
+        kind = DetDataSample
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
+    return kind(metainfo=meta)
 
 
 def _trunk_loss(trunk: nn.Module, images: Tensor) -> Callable[[], Tensor]:
@@ -109,14 +111,12 @@ def _model_loss(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
 def _labelled(
     model: nn.Module, size: tuple[int, int], device: torch.device
 ) -> DetDataSample | SegDataSample | DataSample:
-    """The same labels for every model: boxes of an eighth of the image, or one class everywhere, or one class."""
+    """The same labels for every model: boxes of a sixteenth of the image, or one class everywhere, or one class."""
     height, width = size
-    kind = _sample_class(model)
-    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
-    sample = kind(metainfo=meta)
-    if kind is DataSample:
+    sample = _sample(model, size)
+    if isinstance(sample, DataSample):
         return sample.set_gt_label(0).to(device)
-    if kind is SegDataSample:
+    if isinstance(sample, SegDataSample):
         sample.gt_sem_seg = PixelData(data=torch.zeros(1, height, width, dtype=torch.long, device=device))
         return sample
     corners = torch.linspace(0, 0.75, OBJECTS, device=device)[:, None]

@@ -27,14 +27,13 @@ from timm.models import efficientformer, efficientformer_v2
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from .interpolation import resized_table
+
 Size = tuple[int, int]
 
 
 def signed_bias_table(table: Tensor, size: Size) -> Tensor:
     """Biases for all signed offsets of a feature map, from a table of another map's absolute offsets.
-
-    Bicubic interpolation is linear and acts on rows and columns separately, so it is a product with two constant
-    matrices: unlike that of :func:`torch.nn.functional.interpolate`, its gradient is deterministic on GPUs.
 
     Args:
         table: (heads, h, w); entry [y, x] is for offsets of ±y rows and ±x columns on a map of h x w.
@@ -46,13 +45,7 @@ def signed_bias_table(table: Tensor, size: Size) -> Tensor:
     """
     if table.shape[1:] == size:
         return _mirrored(_mirrored(table, 1), 2)
-    dtype = torch.promote_types(table.dtype, torch.float32)
-    rows, columns = (
-        _bicubic_weights(old, new, dtype, table.device) for old, new in zip(table.shape[1:], size, strict=True)
-    )
-    # No matmul, which autocast would do in half precision: (heads, h, w) -> (heads, H', w) -> (heads, H', W').
-    resized = (rows[:, :, None] * table[:, None]).sum(2)
-    return (columns * resized[:, :, None]).sum(3).to(table.dtype)
+    return resized_table(table, size, _bicubic_weights)
 
 
 def pairwise_bias(signed_table: Tensor, query_stride: int = 1) -> Tensor:

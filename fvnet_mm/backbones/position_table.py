@@ -13,12 +13,11 @@ from timm.models._features import feature_take_indices
 from timm.models._manipulate import checkpoint_seq
 from torch import Tensor, nn
 
+from .interpolation import resized_table
+
 
 def resized_positions(table: Tensor, size: tuple[int, int]) -> Tensor:
     """A table of positions for a feature map of another size; the table itself where it is the same.
-
-    Bicubic interpolation acts on rows and columns separately and is linear, so it is a product with two constant
-    matrices: unlike that of :func:`torch.nn.functional.interpolate`, its gradient is deterministic on GPUs.
 
     Args:
         table: (1, channels, h, w).
@@ -26,13 +25,12 @@ def resized_positions(table: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if table.shape[2:] == size:
         return table
-    rows, columns = (_bicubic_weights(old, new, table) for old, new in zip(table.shape[2:], size, strict=True))
-    return rows @ table @ columns.T
+    return resized_table(table[0], size, _bicubic_weights)[None]
 
 
-def _bicubic_weights(old: int, new: int, like: Tensor) -> Tensor:
+def _bicubic_weights(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What each of ``old`` entries contributes to each of ``new``, (new, old)."""
-    entries = torch.eye(old, dtype=like.dtype, device=like.device)
+    entries = torch.eye(old, dtype=dtype, device=device)
     return F.interpolate(entries[None, None], (new, old), mode="bicubic")[0, 0]
 
 

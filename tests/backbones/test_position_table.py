@@ -28,6 +28,15 @@ def test_own_size_is_the_table() -> None:
     assert resized_positions(table, (7, 7)) is table
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_interpolation_is_not_autocast(dtype: torch.dtype) -> None:
+    table = torch.randn(1, 5, 7, 7).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        resized = resized_positions(table, (13, 9))
+    assert resized.dtype == dtype
+    assert torch.equal(resized, resized_positions(table.float(), (13, 9)).to(dtype))
+
+
 @pytest.mark.parametrize("name", ["visformer_tiny", "visformer_small"])
 def test_224_is_what_it_was(name: str) -> None:
     model, image = timm.create_model(name).eval(), torch.randn(1, 3, 224, 224)

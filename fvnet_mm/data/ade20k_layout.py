@@ -192,20 +192,25 @@ def _walk(folder: Path) -> Iterator[str]:
         yield from ((inner / file).as_posix() for file in files if not file.startswith("."))
 
 
+def _text_of(file: Path, encoding: str) -> str:
+    try:
+        return file.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: byte {error.start:,} is no UTF-8 text; save the file as UTF-8.") from error
+
+
 def _read_list(file: Path) -> set[str]:
     if not file.is_file():
         raise UserError(f"{file} does not exist, which is to name the images to use, one a line without the suffix.")
-    stems = {line.strip() for line in file.read_text(encoding="utf-8").splitlines()} - {""}
+    # As mmseg reads it, to which a byte order mark is part of the first name.
+    stems = {line.strip() for line in _text_of(file, "utf-8").splitlines()} - {""}
     if not stems:
         raise UserError(f"{file} is empty; write the names of the images to use into it, one a line.")
     return stems
 
 
 def _read_classes(file: Path) -> tuple[str, ...]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: byte {error.start:,} is no UTF-8 text; save the file as UTF-8.") from error
+    lines = _text_of(file, "utf-8-sig").splitlines()
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#")]
     while numbered and not numbered[-1][1]:
         numbered.pop()

@@ -123,6 +123,9 @@ def test_list_file_names_the_pairs_to_use(ade20k_root: Path, tmp_path: Path):
     listed.write_text("\n")
     with pytest.raises(UserError, match=r"list.txt is empty"):
         as_split("train", *folders, listed)
+    listed.write_bytes(b"t1\ncaf\xe9\n")
+    with pytest.raises(UserError, match=r"list.txt: byte 6 is no UTF-8 text; save the file as UTF-8\.$"):
+        as_split("train", *folders, listed)
     listed.unlink()
     with pytest.raises(UserError, match=r"list.txt does not exist"):
         as_split("train", *folders, listed)

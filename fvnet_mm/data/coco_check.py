@@ -106,9 +106,6 @@ def check_outlines(split: CocoSplit, documents: CocoDocuments | None = None) -> 
     )
 
 
-"""A text that ends with the end of a number."""
-
-
 def find_bad_images(
     split: CocoSplit,
     progress: Callable[[int, int], None] | None = None,

@@ -168,14 +168,17 @@ class Probe:
         self._settings = dict(model=name, classes=classes, epochs=epochs, seed=seed, data=data)
         if state.is_file():
             saved = _read_state(state)
-            others = [key for key, value in self._settings.items() if saved["settings"][key] != value]
+            others = [key for key, value in self._settings.items() if saved["settings"].get(key) != value]
             if others:
                 raise UserError(
                     f"{state} is what a probe with other settings ({', '.join(others)}) has learned so far; "
                     "remove it, or write to another file."
                 )
-            self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            try:
+                self.model.load_state_dict(saved["model"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+            except (RuntimeError, ValueError) as error:  # of a version whose probe was another network
+                raise UserError(_unreadable(state)) from error
             self.epoch = saved["epoch"]
 
     def train_epoch(self, crops: Crops) -> float:
@@ -216,14 +219,17 @@ def _read_state(file: Path) -> dict:
     Raises:
         UserError: The file cannot be read, or is none of a probe's.
     """
-    fault = f"{file} cannot be read as what a probe has learned so far; remove it to begin anew."
     try:
         saved = torch.load(file, weights_only=True)
     except Exception as error:  # a damaged file makes torch's reader raise anything
-        raise UserError(fault) from error
+        raise UserError(_unreadable(file)) from error
     if not isinstance(saved, dict) or saved.keys() != {"model", "optimizer", "epoch", "settings"}:
-        raise UserError(fault)
+        raise UserError(_unreadable(file))
     return saved
+
+
+def _unreadable(file: Path) -> str:
+    return f"{file} cannot be read as what a probe has learned so far; remove it to begin anew."
 
 
 def _turn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -147,3 +147,27 @@ def test_a_damaged_state_is_refused_in_a_sentence(tmp_path: Path, damaged: Calla
     file.write_bytes(damaged(file.read_bytes()))
     with pytest.raises(UserError, match=r"tiny\.json\.state cannot be read as .*; remove it to begin anew\.$"):
         Probe("linear", 2, 6, 0, file)
+
+
+def older(file: Path, change: Callable[[dict], object]) -> None:
+    """Makes of a state what an earlier version would have saved."""
+    state = torch.load(file, weights_only=True)
+    change(state)
+    torch.save(state, file)
+
+
+def test_a_state_of_an_earlier_version_is_refused_in_a_sentence(tmp_path: Path):
+    file = tmp_path / "linear.json.state"
+    Probe("linear", 2, 6, 0, file).train_epoch(coloured(8))
+    whole = file.read_bytes()
+    older(file, lambda state: state["settings"].pop("data"))
+    with pytest.raises(UserError, match=r"a probe with other settings \(data\)"):
+        Probe("linear", 2, 6, 0, file)
+    for change in (
+        lambda state: state["model"].pop("classify.bias"),
+        lambda state: state["optimizer"]["param_groups"][0]["params"].pop(),
+    ):
+        file.write_bytes(whole)
+        older(file, change)
+        with pytest.raises(UserError, match=r"linear\.json\.state cannot be read as .*; remove it to begin anew\.$"):
+            Probe("linear", 2, 6, 0, file)

@@ -93,6 +93,8 @@ def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelCompl
             with torch.device("meta"):
                 built = MODELS.build(model.model)
             return _count(built, shape)
+        except UserError:
+            raise
         except Exception:  # a part that looks at values when it is built or run; a mistake in the config shows again
             return _count(build_model(model.model), shape)
 

@@ -163,6 +163,20 @@ def test_what_has_no_counting_is_refused():
         count_model(odd, (64, 64))
 
 
+def test_a_config_s_model_that_has_no_counting_is_built_once():
+    built = []
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            built.append(torch.empty(0).device.type)
+            self.backbone = nn.Conv2d(3, 4, 1)
+
+    with pytest.raises(UserError, match="it has no head that is known here"):
+        count_model(Config(dict(model=dict(type=Odd), default_scope="mmdet")), (64, 64))
+    assert built == ["meta"]
+
+
 def test_customary_shape():
     assert customary_shape(library_config(MASK_RCNN)) == (800, 1280)
     with pytest.raises(

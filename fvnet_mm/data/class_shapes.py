@@ -1,16 +1,15 @@
 """A generated data set in ImageNet's layout, to try a classifier without a download.
 
-An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
+An image is a function of (version, split, index, size) alone: a larger set begins with the smaller one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from fvnet_mm.data.generated import write_generated
+from fvnet_mm.data.generated import SEED, check_sizes, write_generated, write_image
 from fvnet_mm.data.kinds import KINDS, Array
 from fvnet_mm.data.scenes import SceneSettings, draw_scene
 
@@ -27,13 +26,7 @@ _SPLITS = {"train": 1, "val": 2}
 _SIDES = (0.35, 0.65)  # of an object, as shares of the image's shorter side
 
 
-def write_class_shapes(
-    root: Path,
-    train_images: int,
-    val_images: int,
-    image_size: tuple[int, int] = (96, 96),
-    seed: int = 0,
-) -> Path:
+def write_class_shapes(root: Path, train_images: int, val_images: int, image_size: tuple[int, int]) -> Path:
     """Write a data set of drawn objects, one in each image: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
 
     The classes are the kinds of :data:`fvnet_mm.data.kinds.KINDS`, by turns. A complete set with the same settings
@@ -41,10 +34,9 @@ def write_class_shapes(
 
     Args:
         root: Folder of the set; its parents are made.
-        train_images: Images in the training split.
-        val_images: Images in the validation split.
+        train_images: Images in the training split, one of each class at least.
+        val_images: Images in the validation split, likewise.
         image_size: (width, height) in pixels.
-        seed: Of all randomness.
 
     Returns:
         ``root``.
@@ -53,35 +45,27 @@ def write_class_shapes(
         ValueError: A number is out of its range.
         UserError: ``root`` exists and was not generated here.
     """
-    if min(train_images, val_images) < len(KINDS) or min(image_size) < 32:
-        raise ValueError(
-            f"{train_images} training and {val_images} validation images of {image_size} pixels:"
-            f" a split needs an image of each of the {len(KINDS)} classes, an image 32 pixels a side"
-        )
+    check_sizes(train_images, val_images, image_size, least=len(KINDS))
     counts = {"train": train_images, "val": val_images}
     settings = {
         "version": VERSION,
-        "seed": seed,
-        **{f"{split}_images": count for split, count in counts.items()},
+        "seed": SEED,
+        "train_images": train_images,
+        "val_images": val_images,
         "image_size": list(image_size),
     }
-
-    def is_whole(folder: Path) -> bool:
-        return all(sum(1 for _ in (folder / split).glob("*/*.jpg")) == count for split, count in counts.items())
+    files = {f"{split}/*/*.jpg": count for split, count in counts.items()}
 
     def write(folder: Path) -> None:
         for split, count in counts.items():
             for index in range(count):
-                image, label = draw_class_image(seed, split, index, image_size)
-                file = folder / split / CLASSES[label] / f"{index:06d}.jpg"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-                file.write_bytes(encoded.tobytes())
+                image, label = draw_class_image(split, index, image_size)
+                write_image(folder / split / CLASSES[label] / f"{index:06d}.jpg", image)
 
-    return write_generated(root, SETTINGS_FILE, settings, is_whole, write)
+    return write_generated(root, SETTINGS_FILE, settings, files, write)
 
 
-def draw_class_image(seed: int, split: str, index: int, image_size: tuple[int, int] = (96, 96)) -> tuple[Array, int]:
+def draw_class_image(split: str, index: int, image_size: tuple[int, int]) -> tuple[Array, int]:
     """Draw image ``index`` of a split; nothing but the arguments and :data:`VERSION` decides what is seen.
 
     Returns:
@@ -90,7 +74,7 @@ def draw_class_image(seed: int, split: str, index: int, image_size: tuple[int, i
     label = index % len(KINDS)
     low, high = (share * min(image_size) for share in _SIDES)
     settings = SceneSettings(image_size, objects=(1, 1), size_classes=((1.0, low, high),), max_side=_SIDES[1])
-    rng = np.random.default_rng([VERSION, seed, _SPLITS[split], index])
+    rng = np.random.default_rng([VERSION, SEED, _SPLITS[split], index])
     while True:  # a scene gives up an object that found no place; an image of a class without its object can't be
         scene = draw_scene(rng, KINDS[label : label + 1], settings)
         if scene.objects:

@@ -1,6 +1,6 @@
 """A generated semantic segmentation set in exactly ADE20K's layout, to try a segmentor without a download.
 
-An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
+An image is a function of (version, split, index, size) alone: a larger set begins with the smaller one.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from fvnet_mm.data.ade20k_layout import OBJECT_INFO_FILE, SCENES_FILE, SPLIT_FOLDERS
 from fvnet_mm.data.classes import ADE20K_CLASSES
-from fvnet_mm.data.generated import write_generated
+from fvnet_mm.data.generated import SEED, check_sizes, write_generated, write_image
 from fvnet_mm.data.grounds import GROUNDS, draw_grounds
 from fvnet_mm.data.kinds import KINDS, Array
 from fvnet_mm.data.scenes import SceneSettings, draw_scene
@@ -57,13 +56,7 @@ class SemanticScene(NamedTuple):
     category: str
 
 
-def write_ade20k_shapes(
-    root: Path,
-    train_images: int = 256,
-    val_images: int = 48,
-    image_size: tuple[int, int] = (160, 160),
-    seed: int = 0,
-) -> Path:
+def write_ade20k_shapes(root: Path, train_images: int, val_images: int, image_size: tuple[int, int]) -> Path:
     """Write a data set of drawn scenes: ``images``, ``annotations``, ``objectInfo150.txt``, ``sceneCategories.txt``.
 
     Of ADE20K's 150 classes the grounds of :data:`SCENES` and the classes of :data:`THINGS` occur. Edges between
@@ -76,7 +69,6 @@ def write_ade20k_shapes(
         train_images: images in the training split.
         val_images: images in the validation split.
         image_size: (width, height) in pixels.
-        seed: of all randomness.
 
     Returns:
         ``root``.
@@ -85,42 +77,35 @@ def write_ade20k_shapes(
         ValueError: a number is out of its range.
         UserError: ``root`` exists and was not generated here.
     """
-    if min(train_images, val_images) < 1 or min(image_size) < 32:
-        raise ValueError(
-            f"{train_images} training and {val_images} validation images of {image_size} pixels:"
-            " a split needs an image, an image 32 pixels a side"
-        )
+    check_sizes(train_images, val_images, image_size)
     counts = {"train": train_images, "val": val_images}
-    settings = {"version": VERSION, "seed": seed, "images": counts, "image_size": list(image_size)}
-
-    def is_whole(folder: Path) -> bool:
-        return all(
-            sum(1 for _ in (folder / part / SPLIT_FOLDERS[split]).glob(pattern)) == count
-            for split, count in counts.items()
-            for part, pattern in (("images", "*.jpg"), ("annotations", "*.png"))
-        )
+    settings = {"version": VERSION, "seed": SEED, "images": counts, "image_size": list(image_size)}
+    files = {
+        f"{part}/{SPLIT_FOLDERS[split]}/*{suffix}": count
+        for split, count in counts.items()
+        for part, suffix in (("images", ".jpg"), ("annotations", ".png"))
+    }
 
     def write(folder: Path) -> None:
         scenes: list[str] = []
         pixels: dict[str, list[Array]] = {split: [] for split in counts}
         for split, count in counts.items():
-            for part in ("images", "annotations"):
-                (folder / part / SPLIT_FOLDERS[split]).mkdir(parents=True)
             for index in range(count):
-                scene = draw_semantic_image(seed, split, index, image_size)
+                scene = draw_semantic_image(split, index, image_size)
                 stem = f"ADE_{split}_{index + 1:08d}"
-                _write_pair(folder, SPLIT_FOLDERS[split], stem, scene)
+                write_image(folder / "images" / SPLIT_FOLDERS[split] / f"{stem}.jpg", scene.image)
+                write_image(folder / "annotations" / SPLIT_FOLDERS[split] / f"{stem}.png", scene.labels)
                 scenes.append(f"{stem} {scene.category}\n")
                 pixels[split].append(np.bincount(scene.labels.ravel(), minlength=len(ADE20K_CLASSES) + 1))
         (folder / SCENES_FILE).write_text("".join(scenes))
         (folder / OBJECT_INFO_FILE).write_text(_object_info(np.array(pixels["train"]), np.array(pixels["val"])))
 
-    return write_generated(root, SETTINGS_FILE, settings, is_whole, write)
+    return write_generated(root, SETTINGS_FILE, settings, files, write)
 
 
-def draw_semantic_image(seed: int, split: str, index: int, image_size: tuple[int, int] = (160, 160)) -> SemanticScene:
+def draw_semantic_image(split: str, index: int, image_size: tuple[int, int]) -> SemanticScene:
     """Draw image ``index`` of a split; nothing but the arguments and :data:`VERSION` decides what is seen."""
-    rng = np.random.default_rng([VERSION, seed, list(SPLIT_FOLDERS).index(split), index])
+    rng = np.random.default_rng([VERSION, SEED, list(SPLIT_FOLDERS).index(split), index])
     width, height = image_size
     category = list(SCENES)[rng.integers(len(SCENES))]
     grounds = SCENES[category]
@@ -136,15 +121,6 @@ def draw_semantic_image(seed: int, split: str, index: int, image_size: tuple[int
 
 def _label(name: str | None) -> int:
     return 0 if name is None else ADE20K_CLASSES.index(name) + 1
-
-
-def _write_pair(folder: Path, split_folder: str, stem: str, scene: SemanticScene) -> None:
-    for part, suffix, pixels, quality in (
-        ("images", ".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
-        ("annotations", ".png", scene.labels, []),
-    ):
-        encoded = cv2.imencode(suffix, pixels, quality)[1]
-        (folder / part / split_folder / f"{stem}{suffix}").write_bytes(encoded.tobytes())
 
 
 def _object_info(train: Array, val: Array) -> str:

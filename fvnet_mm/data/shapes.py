@@ -1,6 +1,6 @@
 """A generated instance data set in exactly COCO 2017's layout, to try a detector without a download.
 
-An image is a function of (version, seed, split, index) alone: a larger set begins with the smaller one.
+An image is a function of (version, split, index, size) alone: a larger set begins with the smaller one.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import shapely
 
 from fvnet_mm.data.classes import COCO_CATEGORIES
-from fvnet_mm.data.generated import write_generated
+from fvnet_mm.data.generated import SEED, check_sizes, write_generated, write_image
 from fvnet_mm.data.kinds import KINDS
 from fvnet_mm.data.scenes import Scene, SceneSettings, draw_scene
 
@@ -23,32 +22,26 @@ VERSION = 1
 SETTINGS_FILE = "shapes.json"
 """Written last into a set's folder: a folder that has it was made here, and with which settings."""
 
+CATEGORIES = 6
+"""Kinds of objects that are drawn, the first of :data:`fvnet_mm.data.kinds.KINDS`."""
+
 _SPLITS = {"train": 1, "val": 500_001}  # the first image's id: as in COCO, no id is in two splits
 _ANNOTATIONS_PER_IMAGE = 100  # room in the annotations' ids, which are therefore the image's own affair
 
 
-def write_coco_shapes(
-    root: Path,
-    train_images: int = 256,
-    val_images: int = 48,
-    image_size: tuple[int, int] = (192, 192),
-    seed: int = 0,
-    categories: int = 6,
-) -> Path:
+def write_coco_shapes(root: Path, train_images: int, val_images: int, image_size: tuple[int, int]) -> Path:
     """Write a data set of drawn objects: ``train2017``, ``val2017`` and ``annotations/instances_*.json``.
 
-    The annotations list all 80 categories of COCO with their ids; objects are of the first ``categories``
-    kinds of :data:`fvnet_mm.data.kinds.KINDS`. Boxes, areas and polygons are those of the visible part. A
-    complete set with the same settings is kept; anything else that was generated into ``root`` before is
-    replaced. The set is written beside ``root`` and renamed, so ``root`` is never half a set.
+    The annotations list all 80 categories of COCO with their ids; objects are of :data:`CATEGORIES` of them. Boxes,
+    areas and polygons are those of the visible part. A complete set with the same settings is kept; anything else
+    that was generated into ``root`` before is replaced. The set is written beside ``root`` and renamed, so ``root``
+    is never half a set.
 
     Args:
         root: folder of the set; its parents are made.
         train_images: images in the training split.
         val_images: images in the validation split.
         image_size: (width, height) in pixels.
-        seed: of all randomness.
-        categories: how many kinds of objects are drawn, 1 to ``len(KINDS)``.
 
     Returns:
         ``root``.
@@ -57,39 +50,34 @@ def write_coco_shapes(
         ValueError: a number is out of its range.
         UserError: ``root`` exists and was not generated here.
     """
-    if not 1 <= categories <= len(KINDS):
-        raise ValueError(f"categories={categories}: between 1 and {len(KINDS)} kinds of objects can be drawn")
-    if min(train_images, val_images) < 1 or min(image_size) < 32:
-        raise ValueError(
-            f"{train_images} training and {val_images} validation images of {image_size} pixels:"
-            " a split needs an image, an image 32 pixels a side"
-        )
+    check_sizes(train_images, val_images, image_size)
+    counts = {"train": train_images, "val": val_images}
     settings = {
         "version": VERSION,
-        "seed": seed,
+        "seed": SEED,
         "train_images": train_images,
         "val_images": val_images,
         "image_size": list(image_size),
-        "categories": categories,
+        "categories": CATEGORIES,
     }
+    files = {f"{split}2017/*.jpg": count for split, count in counts.items()}
+    files |= {f"annotations/instances_{split}2017.json": 1 for split in counts}
 
-    def write(new: Path) -> None:
-        (new / "annotations").mkdir()
-        _write_split(new, "train", train_images, settings)
-        _write_split(new, "val", val_images, settings)
+    def write(folder: Path) -> None:
+        (folder / "annotations").mkdir()
+        for split, count in counts.items():
+            _write_split(folder, split, count, image_size)
 
-    return write_generated(root, SETTINGS_FILE, settings, lambda folder: _is_whole(folder, settings), write)
+    return write_generated(root, SETTINGS_FILE, settings, files, write)
 
 
-def draw_shapes_image(
-    seed: int, split: str, index: int, image_size: tuple[int, int] = (192, 192), categories: int = 6
-) -> Scene:
+def draw_shapes_image(split: str, index: int, image_size: tuple[int, int]) -> Scene:
     """Draw image ``index`` of a split; nothing but the arguments and :data:`VERSION` decides what is seen.
 
     The objects' kinds are indices into :data:`fvnet_mm.data.kinds.KINDS`.
     """
-    rng = np.random.default_rng([VERSION, seed, _SPLITS[split], index])
-    return draw_scene(rng, KINDS[:categories], SceneSettings(image_size))
+    rng = np.random.default_rng([VERSION, SEED, _SPLITS[split], index])
+    return draw_scene(rng, KINDS[:CATEGORIES], SceneSettings(image_size))
 
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
@@ -121,27 +109,16 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     return polygons
 
 
-def _is_whole(root: Path, settings: dict) -> bool:
-    return all(
-        (root / "annotations" / f"instances_{split}2017.json").is_file()
-        and sum(1 for _ in (root / f"{split}2017").glob("*.jpg")) == settings[f"{split}_images"]
-        for split in _SPLITS
-    )
-
-
-def _write_split(root: Path, split: str, count: int, settings: dict) -> None:
+def _write_split(root: Path, split: str, count: int, image_size: tuple[int, int]) -> None:
     """Write one split's images and its annotation file."""
     category_ids = {category.name: category.id for category in COCO_CATEGORIES}
-    width, height = settings["image_size"]
-    folder = root / f"{split}2017"
-    folder.mkdir()
+    width, height = image_size
     images, annotations = [], []
     for index in range(count):
-        scene = draw_shapes_image(settings["seed"], split, index, (width, height), settings["categories"])
+        scene = draw_shapes_image(split, index, image_size)
         image_id = _SPLITS[split] + index
         file_name = f"{image_id:012d}.jpg"
-        encoded = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-        (folder / file_name).write_bytes(encoded.tobytes())
+        write_image(root / f"{split}2017" / file_name, scene.image)
         images.append({"id": image_id, "file_name": file_name, "width": width, "height": height, "license": 1})
         for number, item in enumerate(scene.objects):
             rows, columns = np.nonzero(item.mask)

@@ -62,7 +62,7 @@ def test_mmseg_reads_what_was_drawn(root: Path, split: str, index: int):
         data_prefix={"img_path": f"images/{folder}", "seg_map_path": f"annotations/{folder}"},
         pipeline=[{"type": "LoadImageFromFile"}, LoadAnnotations()],
     )
-    item, scene = dataset[index], draw_semantic_image(0, split, index, SIZE)
+    item, scene = dataset[index], draw_semantic_image(split, index, SIZE)
     assert len(dataset) == index + 1
     assert np.abs(item["img"][..., ::-1].astype(int) - scene.image).mean() < 8  # JPEG's loss
     expected = np.where(scene.labels == 0, 255, scene.labels.astype(int) - 1)
@@ -96,7 +96,7 @@ def test_names_are_those_of_kinds_grounds_and_ade20k():
 
 
 def test_every_class_occurs_and_part_of_each_image_is_not_labelled():
-    labels = np.stack([draw_semantic_image(0, "train", index).labels for index in range(48)])
+    labels = np.stack([draw_semantic_image("train", index, (160, 160)).labels for index in range(48)])
     present = {ADE20K_CLASSES[label - 1] for label in np.unique(labels) if label}
     assert present == DRAWN
     unlabelled = (labels == 0).mean((1, 2))
@@ -110,7 +110,7 @@ def test_classes_can_be_told_by_their_looks():
     def blocks(split: str) -> tuple[np.ndarray, np.ndarray]:
         colours, labels = [], []
         for index in range(40):
-            scene = draw_semantic_image(0, split, index)
+            scene = draw_semantic_image(split, index, (160, 160))
             centre = scene.labels[4::8, 4::8]
             colours.append(cv2.resize(scene.image, centre.shape[::-1], interpolation=cv2.INTER_AREA)[centre > 0])
             labels.append(centre[centre > 0])
@@ -134,15 +134,15 @@ def test_smaller_set_is_the_beginning_of_a_larger_one(root: Path, tmp_path: Path
     assert all(large[name] == small[name] for name in pictures)
 
 
-def test_seed_and_split_change_the_images():
-    pictures = [draw_semantic_image(seed, split, 0).image for seed in (0, 1) for split in ("train", "val")]
+def test_split_and_index_change_the_images():
+    pictures = [draw_semantic_image(split, index, SIZE).image for split in ("train", "val") for index in (0, 1)]
     assert len({picture.tobytes() for picture in pictures}) == 4
 
 
 @pytest.mark.parametrize("size", [(32, 32), (200, 48), (33, 190)])
 def test_any_size_is_drawn(size: tuple[int, int]):
     for index in range(10):
-        scene = draw_semantic_image(0, "train", index, size)
+        scene = draw_semantic_image("train", index, size)
         assert scene.image.shape == (size[1], size[0], 3)
         assert scene.labels.shape == (size[1], size[0])
         assert scene.labels.dtype == scene.image.dtype == np.uint8
@@ -172,11 +172,11 @@ def test_complete_set_is_kept_and_other_settings_replace_it(tmp_path: Path):
 def test_foreign_folder_is_left_alone(tmp_path: Path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(UserError, match="is no generated data set"):
-        write_ade20k_shapes(tmp_path, 1, 1)
+        write_ade20k_shapes(tmp_path, 1, 1, SIZE)
     assert files(tmp_path) == {"holiday.jpg": b"mine"}
 
 
-@pytest.mark.parametrize("wrong", [{"train_images": 0}, {"val_images": 0}, {"image_size": (64, 16)}])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict):
-    with pytest.raises(ValueError, match="a split needs"):
-        write_ade20k_shapes(tmp_path / "ade", **wrong)
+@pytest.mark.parametrize("wrong", [(0, 1, SIZE), (1, 0, SIZE), (1, 1, (64, 16))])
+def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: tuple[int, int, tuple[int, int]]):
+    with pytest.raises(ValueError, match="a split needs at least 1, an image 32 pixels a side"):
+        write_ade20k_shapes(tmp_path / "ade", *wrong)

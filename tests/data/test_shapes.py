@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from fvnet_mm.data.classes import COCO_CATEGORIES
 from fvnet_mm.data.kinds import KINDS
-from fvnet_mm.data.shapes import SETTINGS_FILE, draw_shapes_image, mask_to_polygons, write_coco_shapes
+from fvnet_mm.data.shapes import CATEGORIES, SETTINGS_FILE, draw_shapes_image, mask_to_polygons, write_coco_shapes
 from fvnet_mm.errors import UserError
 
 SIZE = (128, 96)
@@ -41,7 +41,7 @@ def test_pycocotools_reads_what_was_drawn(root: Path, split: str):
     ids = {category.name: category.id for category in COCO_CATEGORIES}
     assert {category["name"]: category["id"] for category in coco.loadCats(coco.getCatIds())} == ids
     for index, image in enumerate(coco.loadImgs(coco.getImgIds())):
-        scene = draw_shapes_image(0, split, index, SIZE)
+        scene = draw_shapes_image(split, index, SIZE)
         pixels = cv2.imread(str(root / f"{split}2017" / image["file_name"]))[..., ::-1]
         assert pixels.shape == (image["height"], image["width"], 3) == scene.image.shape
         assert np.abs(pixels.astype(int) - scene.image).mean() < 8  # JPEG's loss
@@ -78,14 +78,14 @@ def test_smaller_set_is_the_beginning_of_a_larger_one(root: Path, tmp_path: Path
             assert whole[section][: len(beginning[section])] == beginning[section]
 
 
-def test_seed_and_split_change_the_images():
-    pictures = [draw_shapes_image(seed, split, 0).image for seed in (0, 1) for split in ("train", "val")]
+def test_split_and_index_change_the_images():
+    pictures = [draw_shapes_image(split, index, SIZE).image for split in ("train", "val") for index in (0, 1)]
     assert len({picture.tobytes() for picture in pictures}) == 4
 
 
 def test_only_the_first_kinds_are_drawn():
-    kinds = {item.kind for index in range(30) for item in draw_shapes_image(0, "train", index, SIZE, 3).objects}
-    assert kinds == {0, 1, 2}
+    kinds = {item.kind for index in range(30) for item in draw_shapes_image("train", index, SIZE).objects}
+    assert kinds == set(range(CATEGORIES))
 
 
 def test_complete_set_is_kept(tmp_path: Path):
@@ -119,13 +119,10 @@ def test_foreign_folder_is_left_alone(tmp_path: Path):
     assert (tmp_path / "train2017" / "holiday.jpg").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"categories": 0}, {"categories": len(KINDS) + 1}, {"train_images": 0}, {"image_size": (16, 64)}],
-)
-def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict):
-    with pytest.raises(ValueError, match=r"can be drawn|a split needs"):
-        write_coco_shapes(tmp_path / "coco", **wrong)
+@pytest.mark.parametrize("wrong", [(0, 1, SIZE), (1, 0, SIZE), (1, 1, (16, 64))])
+def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: tuple[int, int, tuple[int, int]]):
+    with pytest.raises(ValueError, match="a split needs at least 1, an image 32 pixels a side"):
+        write_coco_shapes(tmp_path / "coco", *wrong)
 
 
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=16), elements=st.booleans()))

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from fvnet_mm.data.ade20k_layout import IGNORED, Ade20kSplit
 from fvnet_mm.data.coco_document import enumerate_offenders
-from fvnet_mm.data.image_check import LABEL_MODES, ImageFacts, LabelFacts, decode_images, decode_labels
+from fvnet_mm.data.image_check import (
+    LABEL_MODES,
+    BadImage,
+    ImageFacts,
+    LabelFacts,
+    decode_images,
+    decode_labels,
+)
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -29,14 +36,6 @@ class SemanticCounts:
     labelled_share: float
     ignored_share: float
     absent_classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BadPair:
-    """An image and its label map of which one can't be used, by the name that they share, and why."""
-
-    stem: str
-    reason: str
 
 
 def check_pairs(
@@ -78,8 +77,8 @@ def check_pairs(
     return SemanticCounts(split.image_count, labelled / pixels, totals[IGNORED] / pixels, absent)
 
 
-def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | None = None) -> list[BadPair]:
-    """Decode every image and label map of a split and name the pairs that fail or are not equally large.
+def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:
+    """Decode every image and label map of a split and name the stems of pairs that fail or are not equally large.
 
     What was found is remembered (see :mod:`fvnet_mm.data.image_check`), so that a second check takes next to no
     time.
@@ -95,11 +94,11 @@ def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | No
     for stem, image_name, label_name in zip(split.stems, split.image_names, split.label_names, strict=True):
         reason = _reason(images.get(image_name), labels.get(label_name))
         if reason:
-            bad.append(BadPair(stem, reason))
+            bad.append(BadImage(stem, reason))
     return bad
 
 
-def without_pairs(split: Ade20kSplit, bad: Sequence[BadPair], list_file: Path) -> Ade20kSplit:
+def without_pairs(split: Ade20kSplit, bad: Sequence[BadImage], list_file: Path) -> Ade20kSplit:
     """Write a list of a split's pairs without some of them, in the form of mmseg's ``ann_file``.
 
     Args:
@@ -113,11 +112,11 @@ def without_pairs(split: Ade20kSplit, bad: Sequence[BadPair], list_file: Path) -
     Raises:
         UserError: no pair would be left.
     """
-    names = {pair.stem for pair in bad}
+    names = {pair.name for pair in bad}
     stems = tuple(stem for stem in split.stems if stem not in names)
     if not stems:
         raise UserError(
-            f"without its {len(names):,} bad images and label maps ({enumerate_offenders([pair.stem for pair in bad])})"
+            f"without its {len(names):,} bad images and label maps ({enumerate_offenders([pair.name for pair in bad])})"
             f" {split.image_dir} has none left; mend them."
         )
     with replacing(list_file) as temporary:

@@ -6,40 +6,31 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders
 from fvnet_mm.data.coco_index import AnnotationCounts, CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
-from fvnet_mm.data.image_check import ImageFacts, decode_images
+from fvnet_mm.data.image_check import BadImage, ImageFacts, decode_images
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
 
-@dataclass(frozen=True)
-class BadImage:
-    """An image that can't be used, by its name in the annotation file, and why."""
-
-    file_name: str
-    reason: str
-
-
-def check_annotations(split: CocoSplit, documents: CocoDocuments | None = None) -> AnnotationCounts:
+def check_annotations(split: CocoSplit, documents: CocoDocuments) -> AnnotationCounts:
     """Check that a split's annotations refer to images and categories that exist.
 
     Of a file that was found right and has not changed since, only the images are looked for again.
 
     Args:
         split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
-        documents: reads the annotation file; pass it where others read it too.
+        documents: reads the annotation file.
 
     Raises:
         UserError: the file has a wrong form (see :func:`fvnet_mm.data.coco_document.read_coco_document`), ids
             are there twice, an annotation names an image or category that is not listed, or an image that is
             listed is not in the folder or would be out of it.
     """
-    documents = documents or CocoDocuments()
     path, index = split.annotation_file, documents.index(split.annotation_file)
     if index.counts is None:
         _check_ids(documents.read(path))
@@ -86,13 +77,13 @@ def _check_references(document: CocoDocument) -> AnnotationCounts:
     return _count_oddities(document)
 
 
-def check_outlines(split: CocoSplit, documents: CocoDocuments | None = None) -> None:
+def check_outlines(split: CocoSplit, documents: CocoDocuments) -> None:
     """Check that every object of a split has an outline that pycocotools can fill.
 
     Raises:
         UserError: objects have none, or one of another form.
     """
-    index = (documents or CocoDocuments()).index(split.annotation_file)
+    index = documents.index(split.annotation_file)
     path, total = split.annotation_file, f"{index.annotation_count:,}"
     _refuse(
         index.without_outline,
@@ -107,9 +98,7 @@ def check_outlines(split: CocoSplit, documents: CocoDocuments | None = None) -> 
 
 
 def find_bad_images(
-    split: CocoSplit,
-    progress: Callable[[int, int], None] | None = None,
-    documents: CocoDocuments | None = None,
+    split: CocoSplit, documents: CocoDocuments, progress: Callable[[int, int], None] | None = None
 ) -> list[BadImage]:
     """Decode every image of a split and name those that fail or are not as large as the annotations say.
 
@@ -118,10 +107,10 @@ def find_bad_images(
 
     Args:
         split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
+        documents: reads the annotation file.
         progress: called with (images done, images to decode) now and then.
-        documents: reads the annotation file; pass it where others read it too.
     """
-    images = (documents or CocoDocuments()).index(split.annotation_file).images
+    images = documents.index(split.annotation_file).images
     facts = decode_images(split.image_dir, [image["file_name"] for image in images], progress)
     bad: dict[str, BadImage] = {}
     for image in images:
@@ -132,16 +121,14 @@ def find_bad_images(
     return list(bad.values())
 
 
-def without_images(
-    split: CocoSplit, bad: Sequence[BadImage], out_file: Path, documents: CocoDocuments | None = None
-) -> CocoSplit:
+def without_images(split: CocoSplit, bad: Sequence[BadImage], out_file: Path, documents: CocoDocuments) -> CocoSplit:
     """Write a split's annotations without some images and the objects in them.
 
     Args:
         split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
         bad: the images to leave out.
         out_file: the new annotation file.
-        documents: reads the annotation file; pass it where others read it too.
+        documents: reads the annotation file.
 
     Returns:
         The split with the new file.
@@ -149,15 +136,15 @@ def without_images(
     Raises:
         UserError: no image, or no object, would be left.
     """
-    document = (documents or CocoDocuments()).read(split.annotation_file)
-    names = {image.file_name for image in bad}
+    document = documents.read(split.annotation_file)
+    names = {image.name for image in bad}
     images = [image for image in document.images if image["file_name"] not in names]
     kept = {image["id"] for image in images}
     annotations = [annotation for annotation in document.annotations if annotation["image_id"] in kept]
     if not annotations:
         raise UserError(
             f"without the {len(names):,} bad images of {split.image_dir}"
-            f" ({enumerate_offenders([image.file_name for image in bad])}) {split.annotation_file} has"
+            f" ({enumerate_offenders([image.name for image in bad])}) {split.annotation_file} has"
             f" {'no objects' if images else 'no images'} left; mend the images."
         )
     content = {

@@ -86,6 +86,13 @@ def enumerate_offenders(offenders: Sequence[object], shown: int = 3) -> str:
     return first if len(offenders) <= shown else f"{first} and {len(offenders) - shown} more"
 
 
+def enumerate_differences(lists: Mapping[str, Sequence[str]]) -> str:
+    """Of two lists by their names what only one of them has: ``'a' only in train, 'b', 'c' only in val``, or ''."""
+    common = set.intersection(*map(set, lists.values()))
+    only = {place: [name for name in names if name not in common] for place, names in lists.items()}
+    return ", ".join(f"{enumerate_offenders(names)} only in {place}" for place, names in only.items() if names)
+
+
 def is_number(value: object) -> bool:
     """Whether a JSON value is a finite number."""
     # A comparison, not math.isfinite: JSON's integers may be too large for a float.

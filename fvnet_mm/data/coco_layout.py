@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offenders
 from fvnet_mm.data.coco_index import CocoDocuments, CocoIndex
 from fvnet_mm.errors import UserError
 
@@ -117,17 +117,10 @@ def _class_names(document: CocoIndex) -> tuple[str, ...]:
 
 
 def _check_same_classes(files: dict[str, Path], classes: dict[str, tuple[str, ...]]) -> None:
-    train, val = classes["train"], classes["val"]
-    if train == val:
+    if classes["train"] == classes["val"]:
         return
-    only_train = [name for name in train if name not in val]
-    only_val = [name for name in val if name not in train]
-    differences = [
-        f"{enumerate_offenders(names)} only in {files[split].name}"
-        for split, names in (("train", only_train), ("val", only_val))
-        if names
-    ]
-    what = ", ".join(differences) or "the same names in another order, which would exchange the labels"
+    differences = enumerate_differences({files[split].name: classes[split] for split in ("train", "val")})
+    what = differences or "the same names in another order, which would exchange the labels"
     raise UserError(
         f"the categories of {files['train']} and {files['val'].name} differ ({what});"
         " write the same list of categories into both."

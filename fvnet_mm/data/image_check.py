@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,17 @@ from PIL import Image
 from fvnet_mm.cores import usable_cores
 from fvnet_mm.data.cache import Stamp, cache_file, file_stamp
 from fvnet_mm.files import replacing
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image, or an image with its label map, that can't be used: what its split calls it, and why."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"
 
 
 class ImageFacts(NamedTuple):

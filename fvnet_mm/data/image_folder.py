@@ -12,9 +12,8 @@ from pathlib import Path
 from mmpretrain.datasets import ImageNet
 from mmpretrain.datasets.custom import find_folders, get_samples
 
-from fvnet_mm.data.coco_check import BadImage
-from fvnet_mm.data.coco_document import enumerate_offenders
-from fvnet_mm.data.image_check import decode_images
+from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offenders
+from fvnet_mm.data.image_check import BadImage, decode_images
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -127,7 +126,7 @@ def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: P
     Raises:
         UserError: A training class, or the validation split, has no other images; or a name cannot be listed.
     """
-    names = {image.file_name for image in bad}
+    names = {image.name for image in bad}
     counts = [0] * len(split.class_counts)
     lines = []
     for name, label in list_images(split):
@@ -204,17 +203,10 @@ def _what_lies_there(folder: Path) -> str:
 
 
 def _check_same_classes(root: Path, train: tuple[str, ...], val: tuple[str, ...]) -> None:
-    differences = [
-        f"{enumerate_offenders(names)} only in {split}"
-        for split, names in (
-            ("train", sorted(set(train) - set(val))),
-            ("val", sorted(set(val) - set(train))),
-        )
-        if names
-    ]
+    differences = enumerate_differences({"train": train, "val": val})
     if differences:
         raise UserError(
-            f"the class folders of {root / 'train'} and {root / 'val'} differ ({', '.join(differences)});"
+            f"the class folders of {root / 'train'} and {root / 'val'} differ ({differences});"
             " make the same folders in both, as a label is a folder's place among them."
         )
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fvnet_mm.data.ade20k_check import BadPair, SemanticCounts, check_pairs, find_bad_pairs, without_pairs
+from fvnet_mm.data.ade20k_check import SemanticCounts, check_pairs, find_bad_pairs, without_pairs
 from fvnet_mm.data.ade20k_layout import Ade20kSplit, find_ade20k
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.errors import UserError
 
 CLASSES = ("cat", "dog", "fish")
@@ -115,10 +116,10 @@ def spoilt(split: Ade20kSplit, relabel: Callable) -> Ade20kSplit:
 
 def test_bad_pairs_are_named_with_the_reason(spoilt: Ade20kSplit):
     truncated, empty, unequal = find_bad_pairs(spoilt)
-    assert truncated.stem == "t0"
+    assert truncated.name == "t0"
     assert truncated.reason.startswith("image: ")
-    assert empty == BadPair("t1", "label map: cannot identify image file")
-    assert unequal == BadPair("t2", "the image is 40x30, its label map 30x40")
+    assert empty == BadImage("t1", "label map: cannot identify image file")
+    assert unequal == BadImage("t2", "the image is 40x30, its label map 30x40")
 
 
 def test_bad_pairs_are_left_out_of_what_mmseg_reads(spoilt: Ade20kSplit, tmp_path: Path):
@@ -156,8 +157,8 @@ def test_files_that_vanish_are_bad(split: Ade20kSplit):
     (split.label_dir / "t1.png").unlink()
     (split.image_dir / "t3.jpg").unlink()
     assert find_bad_pairs(split) == [
-        BadPair("t1", "label map: there is no such file"),
-        BadPair("t3", "image: there is no such file"),
+        BadImage("t1", "label map: there is no such file"),
+        BadImage("t3", "image: there is no such file"),
     ]
 
 

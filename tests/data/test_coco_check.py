@@ -13,14 +13,15 @@ from pycocotools.mask import encode
 
 from fvnet_mm.data.coco_check import (
     AnnotationCounts,
-    BadImage,
     check_annotations,
     check_outlines,
     find_bad_images,
     without_images,
 )
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import find_coco
 from fvnet_mm.data.coco_outline import is_outline
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
 
@@ -56,7 +57,7 @@ def set_value(section: str, position: int, key: str, value: object) -> Callable[
 def test_mistake_is_named(coco_root: Path, edit: Callable, change: Callable, sentence: str):
     edit("train", change)
     with pytest.raises(UserError, match=sentence):
-        check_annotations(find_coco(coco_root).train)
+        check_annotations(find_coco(coco_root).train, CocoDocuments())
 
 
 def test_many_missing_images_are_counted(tmp_path: Path, write_coco: Callable, document: Callable):
@@ -64,7 +65,7 @@ def test_many_missing_images_are_counted(tmp_path: Path, write_coco: Callable, d
     for number in range(30):
         (root / "train" / f"t{number}.jpg").unlink()
     with pytest.raises(UserError, match=r"30 of 40 images .*'t0.jpg', 't1.jpg', 't2.jpg' and 27 more"):
-        check_annotations(find_coco(root).train)
+        check_annotations(find_coco(root).train, CocoDocuments())
 
 
 def test_braces_in_a_path_do_no_harm(tmp_path: Path, write_coco: Callable, document: Callable):
@@ -72,7 +73,7 @@ def test_braces_in_a_path_do_no_harm(tmp_path: Path, write_coco: Callable, docum
     content["annotations"][0]["category_id"] = 5
     root = write_coco(tmp_path / "{count} {0}", content)
     with pytest.raises(UserError, match=r"1 annotations \(ids 1\)"):
-        check_annotations(find_coco(root).train)
+        check_annotations(find_coco(root).train, CocoDocuments())
 
 
 def test_boxes_that_mmdet_leaves_out_are_counted_as_mmdet_does(coco_root: Path, edit: Callable):
@@ -95,13 +96,13 @@ def test_boxes_that_mmdet_leaves_out_are_counted_as_mmdet_does(coco_root: Path, 
         test_mode=True,
     )
     kept = [len(image["instances"]) for image in dataset]
-    assert check_annotations(split) == AnnotationCounts(8 - sum(kept), kept.count(0))
+    assert check_annotations(split, CocoDocuments()) == AnnotationCounts(8 - sum(kept), kept.count(0))
     assert kept == [0, 0, 1, 1]
 
 
 def test_sound_images_pass(coco_root: Path):
     folder = find_coco(coco_root)
-    assert find_bad_images(folder.train) == find_bad_images(folder.val) == []
+    assert find_bad_images(folder.train, CocoDocuments()) == find_bad_images(folder.val, CocoDocuments()) == []
 
 
 def test_bad_images_are_found_with_their_reasons(coco_root: Path, edit: Callable):
@@ -111,7 +112,7 @@ def test_bad_images_are_found_with_their_reasons(coco_root: Path, edit: Callable
     (folder / "t1.jpg").write_text("a web page")
     (folder / "t2.jpg").unlink()
     edit("train", set_value("images", 3, "width", 41))
-    reasons = {image.file_name: image.reason for image in find_bad_images(find_coco(coco_root).train)}
+    reasons = {image.name: image.reason for image in find_bad_images(find_coco(coco_root).train, CocoDocuments())}
     assert list(reasons) == ["t0.jpg", "t1.jpg", "t2.jpg", "t3.jpg"]
     assert "truncated" in reasons["t0.jpg"]
     assert reasons["t1.jpg"] == "cannot identify image file"
@@ -123,19 +124,19 @@ def test_annotations_without_bad_images(coco_root: Path, tmp_path: Path, edit: C
     edit("train", lambda content: content.update(info={"year": 2017}))
     split = find_coco(coco_root).train
     bad = [BadImage("t1.jpg", "broken"), BadImage("t3.jpg", "broken")]
-    new = without_images(split, bad, tmp_path / "work" / "kept.json")
+    new = without_images(split, bad, tmp_path / "work" / "kept.json", CocoDocuments())
     assert (new.image_count, new.annotation_count, new.image_dir) == (2, 4, split.image_dir)
     coco = COCO(new.annotation_file)
     assert [image["file_name"] for image in coco.dataset["images"]] == ["t0.jpg", "t2.jpg"]
     assert {annotation["image_id"] for annotation in coco.dataset["annotations"]} == {1, 3}
     assert coco.dataset["info"] == {"year": 2017}
-    check_annotations(new)
+    check_annotations(new, CocoDocuments())
 
 
 def test_nothing_left_is_refused(coco_root: Path, tmp_path: Path):
     bad = [BadImage(f"t{number}.jpg", "broken") for number in range(4)]
     with pytest.raises(UserError, match=r"without the 4 bad images .* has no images left"):
-        without_images(find_coco(coco_root).train, bad, tmp_path / "kept.json")
+        without_images(find_coco(coco_root).train, bad, tmp_path / "kept.json", CocoDocuments())
     assert not (tmp_path / "kept.json").exists()
 
 
@@ -176,8 +177,8 @@ def test_spoilt_annotations_end_in_a_sentence_or_load_in_mmdet(
         file.write_text(json.dumps(spoilt))
         try:
             folder = find_coco(root)
-            check_annotations(folder.train)
-            bad = find_bad_images(folder.train)
+            check_annotations(folder.train, CocoDocuments())
+            bad = find_bad_images(folder.train, CocoDocuments())
         except UserError as error:
             sentence = str(error)
         else:
@@ -216,12 +217,12 @@ def test_spoilt_annotations_end_in_a_sentence_or_load_in_mmdet(
 def test_outlines_that_cannot_be_filled(outline: object, tmp_path: Path) -> None:
     root = write_coco_shapes(tmp_path / "data", 2, 1, (64, 64))
     split = find_coco(root).train
-    check_outlines(split)
+    check_outlines(split, CocoDocuments())
     document = json.loads(split.annotation_file.read_text())
     document["annotations"][0]["segmentation"] = outline
     split.annotation_file.write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"the segmentation of 1 of \d+ objects \(\d+\) is neither"):
-        check_outlines(split)
+        check_outlines(split, CocoDocuments())
 
 
 @given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20))

@@ -40,7 +40,7 @@ def checked(root: Path) -> tuple[object, ...]:
     folder = find_coco(root, documents)
     splits = (folder.train, folder.val)
     counts = [check_annotations(split, documents) for split in splits]
-    bad = [find_bad_images(split, None, documents) for split in splits]
+    bad = [find_bad_images(split, documents) for split in splits]
     outlines = [documents.index(split.annotation_file).without_outline for split in splits]
     return folder, counts, bad, outlines, [fingerprint(split) for split in splits]
 

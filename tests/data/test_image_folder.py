@@ -75,7 +75,7 @@ def test_bad_images_are_found_and_left_out(root: Path, tmp_path: Path):
     split = find_image_folder(root).train
     calls: list[tuple[int, int]] = []
     bad = find_bad_images(split, lambda done, total: calls.append((done, total)))
-    assert [image.file_name for image in bad] == ["Z/1.tif", "b/10.JPG"]
+    assert [image.name for image in bad] == ["Z/1.tif", "b/10.JPG"]
     assert all(image.reason for image in bad)
     assert calls == [(7, 7)]
 

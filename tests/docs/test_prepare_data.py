@@ -10,6 +10,7 @@ import pytest
 
 from fvnet_mm.data.ade20k_layout import find_ade20k
 from fvnet_mm.data.coco_check import check_annotations
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import find_coco
 
 XML = """<annotation><size><width>64</width><height>48</height><depth>3</depth></size>{objects}</annotation>"""
@@ -35,7 +36,7 @@ def test_bccd(script: Callable[..., str], bccd: Path, tmp_path: Path, capsys: py
     assert script("prepare_data", "bccd", bccd, tmp_path / "bccd") == ""
     folder = find_coco(tmp_path / "bccd")
     assert folder.classes == ("RBC", "WBC", "Platelets")
-    check_annotations(folder.train)
+    check_annotations(folder.train, CocoDocuments())
     document = json.loads(folder.train.annotation_file.read_text())
     assert [image["file_name"] for image in document["images"]] == ["a.jpg", "c.jpg"]
     assert [annotation["category_id"] for annotation in document["annotations"]] == [2, 2, 1, 3]

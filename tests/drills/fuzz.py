@@ -31,6 +31,7 @@ from pycocotools.cocoeval import COCOeval
 from warm import RETINANET, Child
 
 from fvnet_mm.data.coco_check import check_outlines
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.engine.tasks import Detection, Segmentation
@@ -160,7 +161,7 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
         try:
             source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad)
             split = source.folder.train
-            check_outlines(split)
+            check_outlines(split, CocoDocuments())
             read_by_libraries(split.annotation_file, split.image_dir, source.folder.classes)
         finally:
             assert files_of(folder, work_dir) | {str(file): 0} == before, "a file outside the work dir has changed"

@@ -59,7 +59,7 @@ class Classification(Task):
         for split in filter(None, (folder.train, folder.val)):
             with progress_bar(f"checking {split.name} images") as progress:
                 bad = find_bad_images(split, progress)
-            reasons = [f"{image.file_name} ({image.reason})" for image in bad]
+            reasons = [str(image) for image in bad]
             if bad and not skip_bad:
                 refuse_bad("images", reasons, split.image_count, split.folder)
             if bad:

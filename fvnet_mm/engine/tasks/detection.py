@@ -87,8 +87,8 @@ class Detection(Task):
                     "a pixel or outside their image; boxes are [x, y, width, height] in pixels."
                 )
             with progress_bar(f"checking {split.name} images") as progress:
-                bad = find_bad_images(split, progress, self._documents)
-            reasons = [f"{image.file_name} ({image.reason})" for image in bad]
+                bad = find_bad_images(split, self._documents, progress)
+            reasons = [str(image) for image in bad]
             if bad and not skip_bad:
                 refuse_bad("images", reasons, split.image_count, split.image_dir)
             if bad:

@@ -71,7 +71,7 @@ class Segmentation(Task):
         for split in filter(None, (folder.train, folder.val)):
             with progress_bar(f"checking {split.name} images") as progress:
                 bad = find_bad_pairs(split, progress)
-            reasons = [f"{pair.stem} ({pair.reason})" for pair in bad]
+            reasons = [str(pair) for pair in bad]
             if bad and not skip_bad:
                 refuse_bad("images or labels", reasons, split.image_count, split.image_dir)
             if bad:

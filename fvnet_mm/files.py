@@ -1,8 +1,9 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Files: written so that nobody ever reads half of one, and told apart by their digests."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -79,6 +80,22 @@ def read_or_said(what: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be read: {error.strerror or error}.") from error
 
 
+def sha256_of(place: Path) -> str:
+    """The SHA-256 of a file, or of the files of a folder, in hexadecimal digits.
+
+    That of a folder is over a line ``name sha256`` for each file directly in it, in the order of the names.
+    """
+    if place.is_dir():
+        files = sorted((path for path in place.iterdir() if path.is_file()), key=lambda path: path.name)
+        lines = "".join(f"{path.name} {sha256_of(path)}\n" for path in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    digest = hashlib.sha256()
+    with place.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Removes the temporary files of :func:`replacing` that killed processes have left in a folder.
 
@@ -91,3 +108,5 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.\d+(\.\w+)?")
+
+_CHUNK = 1 << 20

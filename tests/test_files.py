@@ -1,9 +1,11 @@
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import new_folder, replacing
+from fvnet_mm.files import new_folder, replacing, sha256_of
 
 
 def test_file_appears_at_the_end_and_whole(tmp_path: Path):
@@ -50,3 +52,26 @@ def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path):
     with pytest.raises(UserError, match="exists; remove it or name another folder"), new_folder(target):
         pass
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_digest_of_a_folder(tmp_path: Path) -> None:
+    """Over the names in their order and the digests; folders within do not count, nor does the order of writing."""
+    folder = tmp_path / "maps"
+    (folder / "within").mkdir(parents=True)
+    (folder / "within/z.png").write_bytes(b"z")
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    listing = "".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in sorted(names))
+    assert sha256_of(folder) == hashlib.sha256(listing.encode()).hexdigest()
+    (folder / "0.png").rename(folder / "0.PNG")
+    assert sha256_of(folder) != hashlib.sha256(listing.encode()).hexdigest()
+
+
+def test_the_digest_of_a_file_is_of_all_of_it(tmp_path: Path) -> None:
+    # From the standard's examples (FIPS 180-2): 'abc'.
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    large = np.random.default_rng(0).bytes(3 * 2**20 + 5)
+    (tmp_path / "large").write_bytes(large)
+    assert sha256_of(tmp_path / "large") == hashlib.sha256(large).hexdigest()

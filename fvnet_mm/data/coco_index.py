@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,10 +10,9 @@ from pathlib import Path
 from fvnet_mm.data.cache import cache_file, file_stamp
 from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoImage, read_coco_document
 from fvnet_mm.data.coco_outline import is_outline
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, sha256_of
 
 _VERSION = 2
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def remembered_index(path: Path) -> CocoIndex | None:
 def sha256_of_annotations(path: Path) -> str:
     """The SHA-256 of an annotation file, in hexadecimal digits; of one that was found right it is known."""
     index = remembered_index(path)
-    return index.sha256 if index else _sha256(path)
+    return index.sha256 if index else sha256_of(path)
 
 
 def _index_of(document: CocoDocument) -> CocoIndex:
@@ -126,7 +124,7 @@ def _index_of(document: CocoDocument) -> CocoIndex:
     sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
     return CocoIndex(
         document.path,
-        _sha256(document.path),
+        sha256_of(document.path),
         [{key: image[key] for key in keys} for image in document.images],
         [{"id": category["id"], "name": category["name"]} for category in document.categories],
         len(document.annotations),
@@ -138,11 +136,3 @@ def _index_of(document: CocoDocument) -> CocoIndex:
             and not is_outline(outline, *sizes.get(annotation["image_id"], (0, 0)))
         ],
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

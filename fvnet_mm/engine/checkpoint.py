@@ -25,8 +25,7 @@ from torch import nn
 
 from fvnet_mm.engine.download import fetch, resolve
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import replacing, sha256_of
 
 MapLocation = str | torch.device | Callable[[torch.Tensor, str], torch.Tensor] | None
 

@@ -13,8 +13,7 @@ import fvnet_mm
 from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.state_dicts import some_of, under_prefix, weights_in, wrapper_prefixes
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import replacing, sha256_of, written_or_said
 
 CLASSIFIERS = ("head", "heads", "head_dist", "aux_head", "fc", "classifier", "classifier_dist", "last_linear", "logits")
 """What torchvision, timm and the networks' own repositories call the classifier on top of a backbone."""

@@ -31,7 +31,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 import fvnet_mm
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 _TIMEOUT = 30  # seconds without a sign of the server
 _ATTEMPTS = 5

@@ -32,8 +32,8 @@ from fvnet_mm.engine.run_facts import (
 from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record, write_record
 

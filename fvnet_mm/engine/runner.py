@@ -23,9 +23,8 @@ from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.epochs import ResumableEpochLoop
 from fvnet_mm.engine.fit import check_fit
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import replacing, sha256_of
 from fvnet_mm.records import Weights
-from fvnet_mm.records.digests import sha256_of
 
 
 @RUNNERS.register_module()

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.registry import MODELS
 
 from fvnet_mm.engine.building import is_users
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 
 def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:

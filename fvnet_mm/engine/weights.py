@@ -20,7 +20,7 @@ from fvnet_mm.engine.checkpoint import MapLocation, read_checkpoint
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.state_dicts import some_of, under_prefix, weights_in, wrapper_prefixes
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 _LIBRARIES_OWN = ("pretrained", "checkpoint_path")  # what mmseg, mmpretrain and timm call such a setting
 

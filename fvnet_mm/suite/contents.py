@@ -10,8 +10,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from fvnet_mm.files import sha256_of
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.suite.jobs import DESCRIBED, Job
 
 CONTENTS = ("config", "weights")

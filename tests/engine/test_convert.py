@@ -24,7 +24,7 @@ from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.convert import convert
 from fvnet_mm.engine.state_dicts import weights_in
 from fvnet_mm.engine.weights import loaded_weights
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 Weights = dict[str, torch.Tensor]
 

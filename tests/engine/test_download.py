@@ -16,7 +16,7 @@ from mmengine.runner import get_external_models, get_torchvision_models
 
 from fvnet_mm.engine.download import cache_name, fetch, locate, resolve
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fvnet_mm.engine.checkpoint import read_checkpoint
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import RunRecord
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.reading import read_record
 
 Run = Callable[..., int]

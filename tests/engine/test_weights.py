@@ -39,7 +39,7 @@ from fvnet_mm.engine.weights import (
     remove_pretrained,
 )
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "retinanet_fvnet_t_coco.py"
 

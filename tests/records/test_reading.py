@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fvnet_mm.errors import UserError
@@ -19,7 +18,6 @@ from fvnet_mm.records import (
     Result,
     RunRecord,
 )
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.reading import find_records, read_record, write_record
 
 RECORD = RunRecord(
@@ -132,29 +130,6 @@ def test_a_folder_that_cannot_be_read_is_never_passed_over_in_silence(
     told: list[OSError] = []
     assert find_records(tmp_path, unreadable=told.append) == [tmp_path / "run.json"]
     assert [error.filename for error in told] == [str(tmp_path / "locked")]
-
-
-def test_the_digest_of_a_folder(tmp_path: Path) -> None:
-    """Over the names in their order and the digests; folders within do not count, nor does the order of writing."""
-    folder = tmp_path / "maps"
-    (folder / "within").mkdir(parents=True)
-    (folder / "within/z.png").write_bytes(b"z")
-    names = [f"{number}.png" for number in range(30)]
-    for name in names:
-        (folder / name).write_bytes(name.encode())
-    listing = "".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in sorted(names))
-    assert sha256_of(folder) == hashlib.sha256(listing.encode()).hexdigest()
-    (folder / "0.png").rename(folder / "0.PNG")
-    assert sha256_of(folder) != hashlib.sha256(listing.encode()).hexdigest()
-
-
-def test_the_digest_of_a_file_is_of_all_of_it(tmp_path: Path) -> None:
-    # From the standard's examples (FIPS 180-2): 'abc'.
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    large = np.random.default_rng(0).bytes(3 * 2**20 + 5)
-    (tmp_path / "large").write_bytes(large)
-    assert sha256_of(tmp_path / "large") == hashlib.sha256(large).hexdigest()
 
 
 def test_every_field_of_a_protocol_is_in_its_fingerprint() -> None:

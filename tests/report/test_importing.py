@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 import fvnet_mm.engine  # noqa: F401  (mmcv's operators for mmdet)
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.digests import sha256_of
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.report.importing import import_work_dir, parse_config
 from fvnet_mm.report.leaderboard.commands import import_run

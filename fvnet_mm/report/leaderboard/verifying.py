@@ -9,8 +9,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Predictions, RunRecord
-from fvnet_mm.records.digests import sha256_of
 
 _HEAD = 1 << 14
 """Bytes of a result file that are looked at unless all are: some dozens of boxes, or a few masks."""

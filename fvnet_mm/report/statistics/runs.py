@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import read_or_said
+from fvnet_mm.files import read_or_said, sha256_of
 from fvnet_mm.records import Predictions, RunRecord
-from fvnet_mm.records.digests import sha256_of
 
 _LONGEST_VALUE = 40  # characters of a protocol's field that a message quotes; pipelines and models have hundreds
 _LISTED = 5  # unknown fields of a protocol that a note names

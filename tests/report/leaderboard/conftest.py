@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Data, Predictions, Protocol, Result, Split
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Run, Statistic, Table
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Predictions, Result
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.report.leaderboard.collecting import collect
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Backbone, Config, Data, Predictions, Protocol, Result, RunRecord, Split
-from fvnet_mm.records.digests import sha256_of
 from fvnet_mm.report.statistics.compare import Run
 
 CLASSES = ("cat", "dog", "fox")

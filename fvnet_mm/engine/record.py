@@ -25,6 +25,7 @@ from fvnet_mm.engine.run_facts import (
     describe_environment,
     describe_weights,
     digest_of_data,
+    evaluates_one_size,
     peak_memory,
     pretraining,
     trunk_settings,
@@ -123,7 +124,8 @@ class RecordHook(Hook):
         folder = Path(runner.work_dir)
         self._file = folder / RECORD
         data = describe_data(self.data)
-        fields = fields_of_test(settings, "val_dataloader" if origin == "train" else "test_dataloader")
+        loader = "val_dataloader" if origin == "train" else "test_dataloader"
+        fields = fields_of_test(settings, loader, evaluates_one_size(self.data))
         earlier = trained = None
         if origin == "train":
             fields |= fields_of_training(settings, runner.world_size) | trunk_settings(runner.model)

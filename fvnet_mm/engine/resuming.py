@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook
-from fvnet_mm.engine.run_facts import describe_backbone, describe_data, digest_of_data
+from fvnet_mm.engine.run_facts import describe_backbone, describe_data, digest_of_data, evaluates_one_size
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Environment, RunRecord
@@ -76,7 +76,8 @@ def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, beg
 
 def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, record: RunRecord) -> None:
     settings = cfg.to_dict()
-    now = fields_of_training(settings, world_size) | fields_of_test(settings, "val_dataloader")
+    test = fields_of_test(settings, "val_dataloader", evaluates_one_size(data))
+    now = fields_of_training(settings, world_size) | test
     digest = [digest_of_data(describe_data(data)) if is_main_process() else None]  # large folders take their time
     broadcast_object_list(digest)
     now["data"] = digest[0]

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import fvnet_mm
 from fvnet_mm.bench.model_complexity import count_model, customary_shape
+from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.fingerprint import fingerprint
 from fvnet_mm.engine.tasks import DataSource
@@ -147,6 +148,15 @@ def describe_data(source: DataSource) -> Data:
         if split is not None
     }
     return Data(label=source.label, classes=folder.classes, train=splits.get("train"), val=splits["val"])
+
+
+def evaluates_one_size(source: DataSource) -> bool | None:
+    """Whether all validation images have one size; None where no annotations in COCO's layout say so."""
+    split = source.folder.val
+    if not isinstance(split, CocoSplit):
+        return None
+    images = CocoDocuments().index(split.annotation_file).images
+    return len({(image["width"], image["height"]) for image in images}) == 1
 
 
 def digest_of_data(data: Data) -> str | None:

@@ -1,11 +1,10 @@
 """What a config says of the protocol. Takes plain dicts, such as ``Config.to_dict()`` of mmengine or a parsed dump."""
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
+from fvnet_mm.records.loading import evaluated_together, pipeline_in_words, sampling_in_words
 from fvnet_mm.records.schema import Task
-
-Settings = Mapping[str, object]
+from fvnet_mm.records.words import Settings, in_words, name_of
 
 _FRAMEWORKS = {
     "RetinaNet": "retinanet",
@@ -19,21 +18,22 @@ _FRAMEWORKS = {
 
 _TASKS: dict[str, Task] = {"mmseg": "semantic_segmentation", "mmpretrain": "classification"}
 
-_READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys", "checkpoint")
-"""Arguments that say how files are read or what is handed on, not what comes out."""
-
-_OF_OTHERS = ("in_channels", "num_classes", "mean", "std")
+_OF_OTHERS = ("in_channels", "num_classes")
 """Arguments of a model's parts that follow from the trunk or the data, which are recorded themselves."""
+
+_NORMALISATION = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""ImageNet's, which the configs give to every trunk; any other is said, and so is none."""
+
+_OF_WRAPPERS = ("optimizer", "accumulative_counts", "clip_grad", "constructor", "paramwise_cfg")
+"""Arguments of an ``optim_wrapper`` that other fields tell."""
+
+_NORMS_OF_A_DEVICE = ("BN", "BN1d", "BN2d", "BN3d")
 
 _ROUNDING = ("fused", "foreach")
 """Arguments of an optimizer that say how its update is computed, not which."""
 
 _DEFAULT_DECAY = {"AdamW": 0.01}
 """Weight decay of torch's optimizers where a config states none; that of all others is 0."""
-
-_PLAIN_SAMPLERS = ("DefaultSampler", "InfiniteSampler")
-_PLAIN_BATCH_SAMPLERS = ("AspectRatioBatchSampler",)
-_PLAIN_COLLATIONS = ("pseudo_collate", "default_collate", "hand_on")
 
 _IDLE_HOOKS = (
     "ReproducibleEpochHook",
@@ -124,7 +124,13 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         length=epochs if iterations is None else iterations // accumulation,
         length_unit="epoch" if iterations is None else "step",
         schedule=", ".join([_schedule(cfg.get("param_scheduler"), accumulation), *_active_hooks(cfg)]),
-        train_pipeline=pipeline_in_words(cfg["train_dataloader"]["dataset"]) + _sampling(cfg["train_dataloader"]),
+        train_pipeline=", ".join(
+            [
+                pipeline_in_words(cfg["train_dataloader"]["dataset"]),
+                *sampling_in_words(cfg["train_dataloader"], str(cfg.get("default_scope"))),
+                *_norms_by_device(cfg, world_size),
+            ]
+        ),
         precision=_precision(wrapper),
         gradient_clip=_clip(wrapper.get("clip_grad") or {"max_norm": 0}),
         averaged=", ".join(in_words(hook) for hook in cfg.get("custom_hooks") or () if "EMA" in name_of(hook)) or False,
@@ -145,34 +151,58 @@ def _active_hooks(cfg: Settings) -> list[str]:
     return [in_words(hook) for hook in hooks if name_of(hook) not in _IDLE_HOOKS and "EMA" not in name_of(hook)]
 
 
-def _sampling(loader: Settings) -> str:
-    """How images are drawn and put together, where it is not each as often as any other, shuffled."""
-    sampler, batches, collation = (loader.get(key) or {} for key in ("sampler", "batch_sampler", "collate_fn"))
-    shuffled = sampler.get("shuffle", True) and sampler.get("round_up", True)
-    words = [] if name_of(sampler) in ("", *_PLAIN_SAMPLERS) and shuffled else [in_words(sampler)]
-    words += [in_words(batches)] if name_of(batches) not in ("", *_PLAIN_BATCH_SAMPLERS) else []
-    if isinstance(collation, Mapping) and name_of(collation) not in ("", *_PLAIN_COLLATIONS):
-        words.append(in_words(collation))
-    words += ["drop_last"] if loader.get("drop_last") else []
-    return "".join(f", {each}" for each in words)
+def _norms_by_device(cfg: Settings, world_size: int | None) -> list[str]:
+    """What the batch norms of several devices are that take their statistics as no run on one device would.
+
+    Neck and heads have synchronised ones and the trunk each device's own, unless ``sync_bn`` makes all alike.
+    """
+    if not world_size or world_size == 1:
+        return []
+    if cfg.get("sync_bn"):
+        return ["sync_bn"]
+    parts = [part for key, part in (cfg.get("model") or {}).items() if key != "backbone"]
+    return ["BN of each device"] if any(kind in _NORMS_OF_A_DEVICE for kind in _types(parts)) else []
 
 
-def fields_of_test(cfg: Settings, loader: str) -> dict[str, object]:
+def _types(value: object) -> Iterator[object]:
+    """All that dicts within a value name as their types."""
+    if isinstance(value, Mapping):
+        yield value.get("type")
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _types(item)
+
+
+def fields_of_test(cfg: Settings, loader: str, one_size: bool | None = None) -> dict[str, object]:
     """The fields of :class:`Protocol` that concern the model and its test, but for the data.
 
     Args:
         cfg: A whole config.
         loader: Which of its loaders the test images come from: 'val_dataloader' or 'test_dataloader'.
+        one_size: Whether all its images have one size, so that none is padded to that of another; None for not known.
     """
     model = cfg["model"]
     rest = {key: value for key, value in model.items() if key not in ("backbone", "test_cfg", "pretrained")}
-    test_mode = in_words(model["test_cfg"]) if model.get("test_cfg") else "default"
+    if isinstance(model.get("data_preprocessor"), Mapping):
+        rest["data_preprocessor"] = _without_usual_normalisation(model["data_preprocessor"])
+    test_mode = [in_words(model["test_cfg"]) if model.get("test_cfg") else "default"]
+    test_mode += _evaluation(cfg.get(loader.replace("dataloader", "evaluator")))
+    test_mode += ["fp16"] if (cfg.get(loader.replace("dataloader", "cfg")) or {}).get("fp16") else []
+    test_mode += evaluated_together(cfg[loader], str(cfg.get("default_scope")), one_size)
     return dict(
         framework=framework_of(model),
         model=in_words(rest, _OF_OTHERS),
         test_pipeline=pipeline_in_words(cfg[loader]["dataset"]),
-        test_mode=", ".join([test_mode, *_evaluation(cfg.get(loader.replace("dataloader", "evaluator")))]),
+        test_mode=", ".join(test_mode),
     )
+
+
+def _without_usual_normalisation(preprocessor: Settings) -> Settings:
+    """A preprocessor's settings, with 'none' where images are not normalised at all."""
+    rest = {key: value for key, value in preprocessor.items() if key not in _NORMALISATION}
+    stated = {key: preprocessor.get(key) or "none" for key in _NORMALISATION}
+    return rest if in_words(stated) == in_words(_NORMALISATION) else rest | stated
 
 
 def _evaluation(evaluators: Sequence[Settings] | Settings | None) -> list[str]:
@@ -182,62 +212,14 @@ def _evaluation(evaluators: Sequence[Settings] | Settings | None) -> list[str]:
     return [in_words(each) for each in stated if len(each) > 1]
 
 
-def pipeline_in_words(dataset: Settings) -> str:
-    """The transforms of a data set's config, from the innermost data set to its last wrapper."""
-    if "datasets" in dataset:
-        return " | ".join(map(pipeline_in_words, dataset["datasets"]))
-    steps = [in_words(step) for step in dataset.get("pipeline") or ()]
-    if "dataset" in dataset:
-        inner = dataset["dataset"]
-        wrapper = in_words({key: value for key, value in dataset.items() if key not in ("dataset", "pipeline")})
-        return ", ".join([pipeline_in_words(inner), wrapper, *steps])
-    if dataset.get("filter_cfg"):
-        steps.insert(0, f"filter{in_words(dataset['filter_cfg'])}")
-    if dataset.get("indices") is not None:
-        steps.insert(0, f"indices={in_words(dataset['indices'])}")
-    return ", ".join(steps)
-
-
-def in_words(value: object, without: Collection[str] = ()) -> str:
-    """A setting in canonical words: ``Resize(keep_ratio=True, scale=(1333, 800))``.
-
-    Arguments stand in alphabetical order, lists as tuples, SyncBN as the BN that it equals on one device. Those that
-    are None, that hold paths or URLs, or that say how files are read are left out.
-
-    Args:
-        value: A dict with or without a type, a list, or a plain value.
-        without: Further arguments to leave out, at any depth.
-    """
-    if isinstance(value, Mapping):
-        arguments = [
-            f"{key}={in_words(value[key], without)}"
-            for key in sorted(value, key=str)
-            if key not in _READING and key not in without and value[key] is not None and not _is_place(value[key])
-        ]
-        name = name_of(value)
-        return f"{name}({', '.join(arguments)})" if arguments or not name else name
-    if isinstance(value, list | tuple):
-        return f"({', '.join(in_words(item, without) for item in value)})"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return getattr(value, "__name__", str(value))
-
-
-def name_of(settings: Settings) -> str:
-    """The type that a dict names, without its registry or module; empty if it names none."""
-    kind = settings.get("type", "")
-    name = (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
-    return "BN" if name in ("SyncBN", "ProcessSyncBN") else name
-
-
-def _is_place(value: object) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and "/" in value)
-
-
 def _precision(wrapper: Settings) -> str:
-    if name_of(wrapper) != "AmpOptimWrapper":
-        return "float32"
-    return str(wrapper.get("dtype") or "float16")
+    match name_of(wrapper):
+        case "" | "OptimWrapper":
+            return "float32"
+        case "AmpOptimWrapper":
+            return str(wrapper.get("dtype") or "float16")
+        case _:  # only the wrapper knows
+            return in_words({key: value for key, value in wrapper.items() if key not in _OF_WRAPPERS})
 
 
 def _schedule(schedulers: Sequence[Settings] | Settings | None, accumulation: int) -> str:

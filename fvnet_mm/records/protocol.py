@@ -17,7 +17,8 @@ class Protocol(Part):
     Attributes:
         framework: 'retinanet', 'mask_rcnn', 'semantic_fpn', 'upernet', 'classification', or a detector's class name.
         data: Fingerprint of the training and validation data.
-        model: Everything of the model's config but trunk and test settings, in words: neck, heads, losses, targets.
+        model: Everything of the model's config but trunk and test settings, in words: neck, heads, losses, targets; and
+            how images are normalised where it is not by ImageNet's mean and standard deviation.
         optimizer: Its class, with its arguments other than rate and decay: 'AdamW', 'SGD(momentum=0.9)'.
         parameter_rules: Parameters with a rate or decay of their own, such as norms without decay, or 'none'.
         learning_rate: At the effective batch.
@@ -28,12 +29,14 @@ class Protocol(Part):
         length_unit: 'epoch' or 'step' (optimizer steps).
         schedule: The learning rate's course in words, such as 'LinearLR 0 to 500 steps (start_factor=0.001),
             MultiStepLR 0 to 12 epochs (gamma=0.1, milestones=(8, 11))', and hooks that may change the training.
-        train_pipeline: Transforms of training images in words, sizes included, and how images are drawn where it is
-            not each as often as any other, shuffled.
-        test_pipeline: Transforms of test images in words, sizes included.
+        train_pipeline: Transforms of training images in words, sizes included, the data set where it is more than its
+            files, how images are drawn where it is not each as often as any other, shuffled, and in detectors by
+            aspect ratio, and batch norms where several devices have other ones than usual.
+        test_pipeline: Transforms of test images in words, sizes included, and the data set where it is more.
         test_mode: The model's test settings in words: '(mode=whole)' or sliding windows of segmentors, thresholds
-            and counts of detectors; 'default' where there are none. And settings of the evaluation that change figures.
-        precision: 'float32', 'bfloat16' or 'float16'.
+            and counts of detectors; 'default' where there are none. And settings of the evaluation that change figures,
+            'fp16', and how many images are evaluated at once where they are padded to the largest.
+        precision: 'float32', 'bfloat16' or 'float16'; in words where another wrapper of the optimizer decides it.
         gradient_clip: Norm at which gradients are clipped, 0 for none; in words where they are clipped otherwise.
         norm_eval: Whether batch norms of the trunk, beyond its frozen stages, kept their statistics.
         frozen_stages: Of the trunk; -1 for none. In words, which parts were frozen of a trunk that freezes some itself

@@ -1,5 +1,7 @@
 """What a record says of a trunk that its user plugged in: its name, its code, and what of it is not trained."""
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,10 @@ from torch import nn
 
 from fvnet_mm import list as listing
 from fvnet_mm.backbones import FVNet
-from fvnet_mm.engine.run_facts import describe_backbone, pretraining, trunk_settings
+from fvnet_mm.data.ade20k_layout import find_ade20k
+from fvnet_mm.data.coco_layout import find_coco
+from fvnet_mm.engine.run_facts import describe_backbone, evaluates_one_size, pretraining, trunk_settings
+from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.trunk_source import source_digest
 from fvnet_mm.records.reading import read_record, write_record
 
@@ -218,6 +223,17 @@ def test_a_trunk_of_mmdet(norm_eval: bool) -> None:
 )
 def test_what_weights_of_a_part_are(changes: dict[str, object], kind: str) -> None:
     assert pretraining(Config(dict(model={"backbone": {"type": "MyNet"}} | changes))) == kind
+
+
+def test_whether_images_that_are_evaluated_have_one_size(tiny_coco: Path, tiny_ade20k: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_coco, tmp_path / "other")
+    assert evaluates_one_size(DataSource("x", find_coco(other), ())) is True
+    file = find_coco(other).val.annotation_file
+    document = json.loads(file.read_text())
+    document["images"][0]["width"] += 1
+    file.write_text(json.dumps(document))
+    assert evaluates_one_size(DataSource("x", find_coco(other), ())) is False
+    assert evaluates_one_size(DataSource("x", find_ade20k(tiny_ade20k), ())) is None
 
 
 def test_a_library_installed_from_a_clone_is_no_code_of_the_user(leaf: Leaf, monkeypatch: pytest.MonkeyPatch) -> None:

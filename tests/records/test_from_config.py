@@ -15,9 +15,7 @@ from fvnet_mm.records.from_config import (
     fields_of_test,
     fields_of_training,
     framework_of,
-    in_words,
     is_described,
-    pipeline_in_words,
     task_of,
     trunk_name,
 )
@@ -117,6 +115,7 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("optim_wrapper.clip_grad", dict(type="value", clip_value=0.1), {"gradient_clip"}),
         ("custom_hooks", [dict(type="EMAHook", momentum=1e-3)], {"averaged"}),
         ("optim_wrapper.type", "AmpOptimWrapper", {"precision"}),
+        ("optim_wrapper.type", "ApexOptimWrapper", {"precision"}),
         ("auto_scale_lr.base_batch_size", 8, {"effective_batch"}),
         ("auto_scale_lr.enable", True, {"effective_batch", "learning_rate", "learning_rate_rule"}),
         ("train_cfg.max_epochs", 36, {"length"}),
@@ -127,15 +126,26 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("train_dataloader.sampler.shuffle", False, {"train_pipeline"}),
         ("train_dataloader.sampler.round_up", False, {"train_pipeline"}),
         ("train_dataloader.batch_sampler.type", "MultiDataAspectRatioBatchSampler", {"train_pipeline"}),
+        ("train_dataloader.batch_sampler.drop_last", True, {"train_pipeline"}),
+        ("train_dataloader.batch_sampler", None, {"train_pipeline"}),
         ("train_dataloader.drop_last", True, {"train_pipeline"}),
         ("train_dataloader.collate_fn", dict(type="yolov5_collate"), {"train_pipeline"}),
         ("train_dataloader.dataset.indices", 100, {"train_pipeline"}),
+        ("train_dataloader.dataset.type", "LVISV1Dataset", {"train_pipeline"}),
+        ("train_dataloader.dataset.proposal_file", "found.pkl", {"train_pipeline"}),
+        ("train_dataloader.dataset.test_mode", True, {"train_pipeline"}),
         ("custom_hooks", [dict(type="PipelineSwitchHook", switch_epoch=10)], {"schedule"}),
         ("val_evaluator.proposal_nums", (1, 10, 300), {"test_mode"}),
         ("val_evaluator.thrs", 0.5, {"test_mode"}),
         ("model.train_cfg.assigner.pos_iou_thr", 0.6, {"model"}),
         ("model.data_preprocessor.bgr_to_rgb", False, {"model"}),
+        ("model.data_preprocessor.mean", [127.5, 127.5, 127.5], {"model"}),
+        ("model.data_preprocessor.std", [127.5, 127.5, 127.5], {"model"}),
+        ("model.data_preprocessor.mean", None, {"model"}),
         ("model.neck.init_cfg", dict(type="Normal", layer="Conv2d", std=0.1), {"model"}),
+        ("val_cfg.fp16", True, {"test_mode"}),
+        ("val_dataloader.batch_size", 8, {"test_mode"}),
+        ("test_dataloader.dataset.type", "LVISV1Dataset", {"test_pipeline"}),
         ("test_dataloader.dataset.indices", 100, {"test_pipeline"}),
         ("test_dataloader.dataset.pipeline.1.scale", (640, 640), {"test_pipeline"}),
         ("model.test_cfg.max_per_img", 300, {"test_mode"}),
@@ -146,6 +156,45 @@ def test_what_makes_rows_incomparable(retinanet: Protocol, key: str, value: obje
     other = protocol("retinanet_fvnet_t_coco", **{key: value, key.replace("test_d", "val_d"): value})
     assert retinanet.differences(other).keys() == fields
     assert other.fingerprint != retinanet.fingerprint
+
+
+def test_the_spread_of_initial_weights_counts() -> None:
+    narrow, wide = (
+        protocol("retinanet_fvnet_t_coco", **{"model.bbox_head.init_cfg": dict(type="Normal", layer="Conv2d", std=std)})
+        for std in (0.01, 1.0)
+    )
+    assert narrow.differences(wide).keys() == {"model"}
+
+
+def test_how_images_are_normalised_is_said_where_it_is_not_as_usual(retinanet: Protocol) -> None:
+    assert "data_preprocessor=DetDataPreprocessor(bgr_to_rgb=True, pad_size_divisor=32)" in retinanet.model
+    usual = {"model.data_preprocessor.mean": (123.675, 116.28, 103.53)}
+    assert protocol("retinanet_fvnet_t_coco", **usual) == retinanet
+    none = protocol("retinanet_fvnet_t_coco", **{"model.data_preprocessor.mean": None})
+    assert "mean=none, pad_size_divisor=32, std=(58.395, 57.12, 57.375)" in none.model
+
+
+@pytest.mark.parametrize("norm", ["BN", "BN2d"])
+def test_norms_of_each_device_are_others_than_synchronised_ones_on_several_alone(norm: str) -> None:
+    synchronised, own = {"train_dataloader.batch_size": 4}, {"train_dataloader.batch_size": 4}
+    own["model.decode_head.norm_cfg.type"] = norm
+    four = protocol("semantic_fpn_fvnet_t_ade20k", 4, **synchronised)
+    assert four.differences(protocol("semantic_fpn_fvnet_t_ade20k", 4, **own)).keys() >= {"train_pipeline"}
+    one = protocol("semantic_fpn_fvnet_t_ade20k", 1, **own)
+    assert one.train_pipeline == four.train_pipeline
+
+
+def test_a_trunk_has_norms_of_each_device_unless_all_are_synchronised() -> None:
+    changes = {"model.backbone.norm_cfg": dict(type="BN")}
+    assert "BN" not in protocol("retinanet_fvnet_t_coco", 4, **changes).train_pipeline
+    found = training(world_size=4, sync_bn="torch", model=dict(neck=dict(norm_cfg=dict(type="BN"))))
+    assert found["train_pipeline"] == ", sync_bn"
+
+
+def test_a_wrapper_of_the_optimizer_that_is_none_of_mmengines_two_is_named() -> None:
+    wrapper = dict(type="ApexOptimWrapper", optimizer=dict(type="SGD", lr=0.1), opt_level="O2", accumulative_counts=2)
+    assert training(optim_wrapper=wrapper)["precision"] == "ApexOptimWrapper(opt_level=O2)"
+    assert training(optim_wrapper=wrapper | dict(type="OptimWrapper"))["precision"] == "float32"
 
 
 @pytest.mark.parametrize("hook", ["CheckInvalidLossHook", "NumClassCheckHook", "EmptyCacheHook", "MemoryProfilerHook"])
@@ -218,26 +267,6 @@ def test_mixed_precision_is_mmengines_float16_where_no_other_is_named(dtype: dic
 )
 def test_a_schedule_of_forward_passes_is_told_in_optimizer_steps(scheduler: dict[str, object], words: str) -> None:
     assert training(param_scheduler=scheduler)["schedule"] == words
-
-
-def test_words() -> None:
-    words = in_words(dict(type="mmdet.Resize", scale=[1333, 800], keep_ratio=True, backend_args=None, backend="cv2"))
-    assert words == "Resize(backend=cv2, keep_ratio=True, scale=(1333, 800))"
-    assert in_words(dict(type="Pad", size=None)) == "Pad"
-    assert in_words(dict(b=1.0, a=dict(type="SyncBN"), file="/some/where")) == "(a=BN, b=1)"
-    assert in_words([dict(type="SyncBN"), dict(type="ProcessSyncBN"), dict(type="LN")]) == "(BN, BN, LN)"
-    assert in_words(dict(type=dict)) == "dict"
-    assert in_words(dict(a=dict(in_channels=3, k=1e-5)), ("in_channels",)) == "(a=(k=1e-05))"
-
-
-def test_wrapped_data_sets() -> None:
-    inner = dict(type="CocoDataset", ann_file="a.json", pipeline=[dict(type="Load")], filter_cfg=dict(min_size=32))
-    wrapped = dict(type="RepeatDataset", times=3, dataset=inner)
-    assert pipeline_in_words(inner) == "filter(min_size=32), Load"
-    assert pipeline_in_words(wrapped) == "filter(min_size=32), Load, RepeatDataset(times=3)"
-    assert pipeline_in_words(dict(type="ConcatDataset", datasets=[inner, wrapped])).count("|") == 1
-    mixed = dict(type="MultiImageMixDataset", dataset=inner, pipeline=[dict(type="Mosaic")])
-    assert pipeline_in_words(mixed) == "filter(min_size=32), Load, MultiImageMixDataset, Mosaic"
 
 
 @pytest.mark.parametrize(

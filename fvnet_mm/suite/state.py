@@ -108,8 +108,9 @@ def state_of(job: Job, queued: bool = False) -> JobState:
         if (job.work_dir / RECORD).exists() or any(job.work_dir.glob("*.pth")):
             return JobState(State.OTHER, f"{job.work_dir} holds a run that no suite has started; move it away")
         return JobState(State.QUEUED if queued else State.WAITING)
-    definition = job.definition()
-    changed = [name for name, value in definition.items() if file.definition.get(name) != value]
+    then, now = file.definition, job.definition()
+    # Settings that are not made may be absent from either: files are older, or the suite says no longer what it said.
+    changed = [name for name in now | then if now.get(name) != then.get(name)]
     if changed:
         note = f"{job.work_dir} holds a run with other settings ({', '.join(changed)}); move it away"
         return JobState(State.OTHER, note, attempts=file.attempts)

@@ -112,6 +112,17 @@ def test_other_runs_are_left_alone(job: Job) -> None:
     assert "is damaged" in state_of(job).note
 
 
+@pytest.mark.parametrize("status", [None, "finished"])
+def test_a_setting_that_the_suite_makes_no_more_is_another_run(job: Job, status: str | None) -> None:
+    attempted(job, ended(0), status=status)
+    began = read_job_file(job.work_dir)
+    write_job_file(began.model_copy(update=dict(definition=began.definition | dict(pretraining="plain"))), job.work_dir)
+    found = state_of(job)
+    assert (found.state, "other settings (pretraining)" in found.note) == (State.OTHER, True)
+    write_job_file(began.model_copy(update=dict(definition=began.definition | dict(pretraining=None))), job.work_dir)
+    assert state_of(job).state is (State.FINISHED if status else State.FAILED)
+
+
 def test_a_damaged_record_is_no_finished_one(job: Job) -> None:
     attempted(job, ended(0), status="finished")
     (job.work_dir / "run.json").write_text('{"schema_version": 1')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -20,12 +22,38 @@ from fvnet_mm.records.from_config import framework_of
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.schema import DEMO, OWN
 
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set that configs of the suite name: its training and validation images, and the places of both."""
+
+    name: str
+    images: tuple[int, int]
+    places: tuple[set[str], set[str]]
+
+
+_COCO, _ADE20K, _IMAGENET = "data/coco", "data/ade/ADEChallengeData2016", "data/imagenet"
+
 BENCHMARKS = {
-    "Detection": ("COCO 2017", 118_287, 5_000),
-    "Segmentation": ("ADE20K", 20_210, 2_000),
-    "Classification": ("ImageNet-1k", 1_281_167, 50_000),
+    "Detection": Benchmark(
+        "COCO 2017",
+        (118_287, 5_000),
+        (
+            {f"{_COCO}/annotations/instances_train2017.json", f"{_COCO}/train2017"},
+            {f"{_COCO}/annotations/instances_val2017.json", f"{_COCO}/val2017"},
+        ),
+    ),
+    "Segmentation": Benchmark(
+        "ADE20K",
+        (20_210, 2_000),
+        (
+            {f"{_ADE20K}/images/training", f"{_ADE20K}/annotations/training"},
+            {f"{_ADE20K}/images/validation", f"{_ADE20K}/annotations/validation"},
+        ),
+    ),
+    "Classification": Benchmark("ImageNet-1k", (1_281_167, 50_000), ({f"{_IMAGENET}/train"}, {f"{_IMAGENET}/val"})),
 }
-"""By task: the data set that the suite's configs name, with its training and validation images."""
+"""By task."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +63,7 @@ class Facts:
     Attributes:
         task: Name of its task's class.
         framework: As in the protocol.
-        assumed: The data set whose number of images is taken, where the data is not here; else None.
+        assumed: The benchmark whose number of images is taken, since it is not here; else None.
         trained_images: Forward passes of single images, over the whole training.
         evaluated_images: The same of all evaluations together.
         val_images: Of one evaluation.
@@ -108,20 +136,21 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         counted: Images that were counted before, by :func:`data_of`; is added to.
 
     Raises:
-        UserError: The config is wrong, or a folder that is named has no data, or takes none of it.
+        UserError: The config is wrong, or what it or the job names has no data, but for a benchmark that is not here,
+            or takes none of it.
     """
     cfg, task = load(job)
     kind = type(task).__name__
-    name, *images = BENCHMARKS[kind]
     assumed = None
     try:
         if (data := data_of(job, cfg, task)) not in counted:
             counted[data] = count_images(job, cfg, task)
         train_images, val_images = counted[data]
     except UserError:
-        if job.data != OWN:
+        benchmark = BENCHMARKS[kind]
+        if job.data != OWN or not _is_absent(benchmark, cfg):
             raise
-        assumed, (train_images, val_images) = name, images
+        assumed, (train_images, val_images) = benchmark.name, benchmark.images
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
@@ -150,6 +179,21 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
         digest=digest,
     )
+
+
+def _is_absent(benchmark: Benchmark, cfg: Config) -> bool:
+    """Whether a config names a benchmark's own files, and some of them are not here."""
+    named = [_places(innermost_dataset(cfg[f"{name}_dataloader"].dataset)) for name in ("train", "val")]
+    files = [set(map(Path, places)) for places in benchmark.places]
+    return named == files and not all(path.exists() for path in set.union(*files))
+
+
+def _places(dataset: Mapping[str, object]) -> set[Path]:
+    """The files and folders that a data set's config names."""
+    prefix = dataset.get("data_prefix") or ""
+    folders = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+    parts = [dataset.get("ann_file"), dataset.get("split"), *folders]
+    return {Path(dataset.get("data_root") or "", part) for part in parts if part}
 
 
 def _times(interval: int, length: int) -> int:

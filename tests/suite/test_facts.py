@@ -37,6 +37,42 @@ def test_the_protocol_in_images(
     assert found.assumed == ("COCO 2017" if config.endswith(("coco", "3x")) else "ADE20K")
 
 
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        ("config: configs/retinanet_fvnet_s_shapes.py", r"make it with `python tools/make_shapes.py data/shapes`"),
+        ("config: configs/upernet_fvnet_s_shapes.py", r"make it with `python tools/make_shapes.py data/shapes`"),
+        (
+            "config: configs/retinanet_fvnet_t_coco.py, "
+            "cfg_options: [train_dataloader.dataset.ann_file=annotations/mine.json]",
+            r"data/coco/annotations/mine.json does not exist",
+        ),
+        (
+            "config: configs/upernet_fvnet_t_ade20k.py, cfg_options: [val_dataloader.dataset.data_root=data/ad]",
+            "data/a.* does not exist",
+        ),
+        ("config: configs/fvnet_t_in1k.py, cfg_options: [val_dataloader.dataset.data_root=data/in]", "no data in"),
+    ],
+)
+def test_no_benchmarks_images_are_counted_for_other_data(read: Callable[[str], Suite], run: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        facts(read, run)
+
+
+def test_a_benchmark_that_is_here_and_wrong_is_not_assumed(
+    read: Callable[[str], Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train2017", "val2017", "annotations"):
+        (tmp_path / "data" / "coco" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    run = f"config: {ROOT / 'configs/retinanet_fvnet_t_coco.py'}"
+    assert facts(read, run).assumed == "COCO 2017"
+    for name in ("train", "val"):
+        (tmp_path / "data" / "coco" / "annotations" / f"instances_{name}2017.json").write_text("{")
+    with pytest.raises(UserError, match=r"instances_train2017\.json"):
+        facts(read, run)
+
+
 def test_the_demo_and_its_options(read: Callable[[str], Suite]) -> None:
     whole = facts(read, "config: configs/retinanet_fvnet_t_coco.py, data: demo")
     assert (whole.trained_images, whole.evaluated_images, whole.assumed) == (4 * 256, 3 * 48, None)
@@ -90,13 +126,19 @@ def test_each_config_and_option_has_its_own_data(read: Callable[[str], Suite], t
     config.write_text(f"_base_ = {str(ROOT / 'configs/retinanet_fvnet_t_coco.py')!r}\n")
     here = f"{{config: configs/retinanet_fvnet_t_coco.py, name: a, {own(tiny_coco)}}}"
     require_data(read(f"runs: [{here}]").jobs)
-    for other in (f"{{config: {config}}}", f"{{config: configs/retinanet_fvnet_t_coco.py, {own('/nowhere')}}}"):
+    elsewhere = f"{{config: configs/retinanet_fvnet_t_coco.py, {own('/nowhere')}}}"
+    for other in (f"{{config: {config}}}", elsewhere):
         suite = read(f"runs: [{here}, {other}]")
         with pytest.raises(UserError, match="there is no data in"):
             require_data(suite.jobs)
         counted: dict[tuple[str, str], tuple[int, int]] = {}
-        first, second = (facts_of(job, counted) for job in suite.jobs)
-        assert (first.assumed, first.val_images, second.assumed) == (None, 4, "COCO 2017")
+        first = facts_of(suite.jobs[0], counted)
+        assert (first.assumed, first.val_images) == (None, 4)
+        if other == elsewhere:
+            with pytest.raises(UserError, match=r"there is no data in /nowhere"):
+                facts_of(suite.jobs[1], counted)
+        else:
+            assert facts_of(suite.jobs[1], counted).assumed == "COCO 2017"
 
 
 def test_data_of_many_configs_is_counted_once(

@@ -126,7 +126,7 @@ def _report(job: Job, found: JobState) -> None:
     if found.state is State.FAILED:
         note += f" ({job.work_dir / LOG_FILE})"
     elif found.state is State.WAITING:
-        note = f"see {job.work_dir.parent / 'submitit'}"
+        note = found.note or f"see {job.work_dir.parent / 'submitit'}"
     print(f"{words.get(found.state, found.state.value):<12}{job.name}{f': {note}' if note else ''}", flush=True)
 
 

@@ -80,7 +80,7 @@ def run_locally(
     report: Report,
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs jobs as processes of this machine, so many at once, and returns when all have ended.
+    """Runs jobs as processes of this machine, so many at once, and returns when all have ended or could not start.
 
     The processes outlive this one if it is killed; Ctrl-C ends them, too, and is raised when they have ended. Jobs
     that an earlier one has left running are waited for, and count among those at once; they keep the GPUs that they
@@ -90,7 +90,8 @@ def run_locally(
         suite: The jobs' suite.
         jobs: Those to run; of one that is running the end is awaited.
         resources: What they may take.
-        report: Called when a job starts and when it has ended.
+        report: Called when a job starts and when it has ended; one that could not be started waits, and the note says
+            why.
         stopping: Called at Ctrl-C, before the end of the jobs is awaited.
 
     Raises:
@@ -107,18 +108,22 @@ def run_locally(
             time.sleep(_POLL)
         return found
 
-    def attempt(job: Job) -> None:
+    def attempt(job: Job) -> JobState | None:
+        """Returns when a job has ended: None, or why it was not started."""
         # One that did not run before may do so by now, under another driver.
         ran = job in running or state_of(job).state in (State.RUNNING, State.FINISHED)
         if ran and awaited(job).state is not State.INTERRUPTED:
-            return
+            return None
         devices = gpus.take()
         try:
             if stop.is_set():
-                return
+                return None
             executor = submitit.LocalExecutor(folder)
             executor.update_parameters(timeout_min=_NO_LIMIT)
-            handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
+            try:
+                handle = executor.submit(Training(job, resources.threads, resources.gpus, devices))
+            except OSError as error:  # a full disk, no more processes; the other jobs may have what they need
+                return JobState(State.WAITING, f"{error.strerror or error} ({error.filename or folder})")
             report(job, JobState(State.RUNNING))
             while not handle.done():
                 if stop.is_set():
@@ -127,6 +132,7 @@ def run_locally(
                     os.kill(int(handle.job_id), signal.SIGTERM)
                 time.sleep(_POLL)
             awaited(job)  # by its training, which has outlived submitit's processes, or is another driver's
+            return None
         finally:
             gpus.give_back(devices)
 
@@ -138,8 +144,7 @@ def run_locally(
         futures = {pool.submit(attempt, job): job for job in order}
         try:
             for future in as_completed(futures):
-                future.result()
-                report(futures[future], state_of(futures[future]))
+                report(futures[future], future.result() or state_of(futures[future]))
         except BaseException as error:
             stop.set()
             if isinstance(error, KeyboardInterrupt):
@@ -248,8 +253,8 @@ def _folder(suite: Suite) -> Path:
 def _queued(jobs: Sequence[Job]) -> set[str]:
     """The jobs that Slurm has in its queue, or runs; it is asked once."""
     files = {job.name: job.work_dir / QUEUE_FILE for job in jobs}
-    numbers = {name: file.read_text(encoding="utf-8").strip() for name, file in files.items() if file.is_file()}
-    handles = {name: SlurmJob("submitit", number) for name, number in numbers.items()}
+    numbers = {name: _number(file) for name, file in files.items()}
+    handles = {name: SlurmJob("submitit", number) for name, number in numbers.items() if number is not None}
     found = set()
     for name, handle in handles.items():
         state = handle.state.partition(" ")[0]
@@ -257,3 +262,11 @@ def _queued(jobs: Sequence[Job]) -> set[str]:
         if state not in _ENDED and not forgotten:
             found.add(name)
     return found
+
+
+def _number(file: Path) -> str | None:
+    """That of a job in Slurm's queue; None where it was not given to Slurm, or the job's state says what is wrong."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:  # a folder that this user may not read: the file of attempts in it cannot be read, either
+        return None

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -222,6 +224,56 @@ def test_a_job_that_cannot_start_is_said_and_counts(
     job.work_dir.symlink_to(tmp_path / "not mounted")
     assert not execute(suite)
     assert f"not started {job.name}: see {job.work_dir.parent / 'submitit'}" in capsys.readouterr().out
+
+
+def test_a_job_that_cannot_be_submitted_stops_no_other(
+    read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1, 2]}]")
+    first, second, third = suite.jobs
+    submit = running.submitit.LocalExecutor.submit
+
+    def full_for_one(self: object, training: Training) -> object:
+        if training.job == second:
+            wait_for(lambda: bool(steps(first)))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return submit(self, training)
+
+    monkeypatch.setattr(running.submitit.LocalExecutor, "submit", full_for_one)
+    assert not execute(suite, jobs=2)
+    captured = capsys.readouterr()
+    place = suite.work_dir / "submitit"
+    assert f"not started {second.name}: No space left on device ({place})" in captured.out
+    assert "3 jobs: 2 finished, 1 waiting" in captured.out
+    assert "Traceback" not in captured.err
+    for job in (first, third):
+        (attempt,) = read_job_file(job.work_dir).attempts
+        assert attempt.exit_status == 0
+    monkeypatch.setattr(running.submitit.LocalExecutor, "submit", submit)
+    assert execute(suite)
+
+
+def test_a_work_dir_that_cannot_be_read_is_a_state(
+    read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]")
+    closed, other = suite.jobs
+    real = os.stat, io.open
+
+    def refusing(call: Callable[..., object]) -> Callable[..., object]:
+        def refuse(path: object, *more: object, **named: object) -> object:
+            if str(path).startswith(str(closed.work_dir)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *more, **named)
+
+        return refuse
+
+    closed.work_dir.mkdir(parents=True)
+    monkeypatch.setattr(os, "stat", refusing(real[0]))  # which the modes of a folder do not do to root
+    monkeypatch.setattr(io, "open", refusing(real[1]))
+    states = running.states_of(suite.jobs)
+    assert (states[closed.name].state, states[other.name].state) == (State.OTHER, State.WAITING)
+    assert "job.json cannot be read: Permission denied" in states[closed.name].note
 
 
 SLOW = """

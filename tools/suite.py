@@ -25,7 +25,7 @@ def suite_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     plan = commands.add_parser("plan", help="list the jobs, with the time and disk that they are estimated to take")
     _add_suite(plan)
-    _add_threads(plan)
+    _add_threads(plan, "torch's own choice")
     plan.add_argument("--no-timing", action="store_true", help="measure nothing; show what was measured before")
     plan.add_argument("--steps", type=count, metavar="N", help="timed steps of each (default: 20 on a GPU, 2 on a CPU)")
     plan.add_argument("--commands", action="store_true", help="print the command line of each job, and nothing else")
@@ -38,7 +38,7 @@ def suite_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=what)
         _add_suite(command)
-        _add_threads(command)
+        _add_threads(command, "cores / processes; on Slurm torch's own choice")
         command.add_argument("--jobs", type=count, metavar="N", help="at once (default: as many as have a GPU, or 1)")
         command.add_argument(
             "--gpus", type=partial(count, least=0), metavar="N", help="of each job (default: 1 where there are any)"
@@ -46,13 +46,12 @@ def suite_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--jobs-per-gpu",
             type=count,
-            default=1,
             metavar="N",
             help="that share a GPU, or a group of them (default: 1)",
         )
-        command.add_argument("--cluster", choices=["local", "slurm"], default="local", help="(default: local)")
+        command.add_argument("--cluster", choices=["local", "slurm"], help="(default: local)")
         command.add_argument("--partition", help="of Slurm")
-        command.add_argument("--time", type=count, default=1440, metavar="MINUTES", help="until Slurm requeues a job")
+        command.add_argument("--time", type=count, metavar="MINUTES", help="until Slurm requeues a job (default: 1440)")
         command.add_argument(
             "--sbatch", nargs="+", default=[], metavar="KEY=VALUE", help="further flags of sbatch, such as mem=32GB"
         )
@@ -65,8 +64,8 @@ def _add_suite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", default="", metavar="TEXT", help="only jobs with TEXT in their name")
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=count, metavar="N", help="of each process (default: cores / jobs)")
+def _add_threads(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    parser.add_argument("--threads", type=count, metavar="N", help=f"of each process (default: {otherwise})")
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -23,6 +23,12 @@ TAKES = {
 }
 """By command: the jobs that it takes. Of a running one it awaits the end, but on Slurm."""
 
+_FLAGS = ("threads", "jobs", "gpus", "jobs_per_gpu", "cluster", "partition", "time")
+"""What these commands take beside --sbatch, and the others do not; None where it was not given."""
+
+_MINUTES = 1440
+"""Until Slurm requeues a job."""
+
 
 def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
     """Does what ``run``, ``resume`` or ``retry`` asks for; says whether no job stands failed or unusable afterwards.
@@ -36,12 +42,13 @@ def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
     for job in jobs:
         if states[job.name].state is State.OTHER:
             print(f"problem: {states[job.name].note}", file=sys.stderr)
-    wanted = TAKES[arguments.command] - ({State.RUNNING} if arguments.cluster == "slurm" else set())
+    on_slurm = arguments.cluster == "slurm"
+    wanted = TAKES[arguments.command] - ({State.RUNNING} if on_slurm else set())
     taken = [job for job in jobs if states[job.name].state in wanted]
     require_data(taken)
     if not taken:
         print(f"nothing to {arguments.command}")
-    elif arguments.cluster == "slurm":
+    elif on_slurm:
         _submit(suite, taken, arguments)
     else:
         _run(suite, taken, arguments)
@@ -50,7 +57,7 @@ def execute(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) ->
     if any(found.state is State.FAILED for found in states.values()):
         print(f"retry       {_again(arguments, 'retry')}")
     print(f"next        python tools/leaderboard.py {shlex.quote(str(suite.work_dir))}")
-    well = arguments.cluster == "slurm" or all(states[job.name].state is State.FINISHED for job in taken)
+    well = on_slurm or all(states[job.name].state is State.FINISHED for job in taken)
     return well and not any(found.state in (State.FAILED, State.OTHER) for found in states.values())
 
 
@@ -81,7 +88,7 @@ def _run(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> No
     def stopping() -> None:
         print(
             "\nthe jobs that run are being ended, each with a minute for its last checkpoint; to go on: "
-            + _again(arguments, arguments.command),
+            + _again(arguments, "run" if arguments.command == "run" else "resume"),
             file=sys.stderr,
             flush=True,
         )
@@ -90,7 +97,7 @@ def _run(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> No
 
 
 def _submit(suite: Suite, jobs: Sequence[Job], arguments: argparse.Namespace) -> None:
-    given: dict[str, object] = dict(time=arguments.time)
+    given: dict[str, object] = dict(time=arguments.time or _MINUTES)
     if arguments.partition is not None:
         given["partition"] = arguments.partition
     for word in arguments.sbatch:
@@ -108,14 +115,15 @@ def _resources(arguments: argparse.Namespace) -> Resources:
     gpus = min(1, len(shown)) if arguments.gpus is None else arguments.gpus
     if gpus > len(shown):
         raise UserError(f"--gpus {gpus}: this machine shows {len(shown)} GPUs; ask for fewer, or 0 for the CPU.")
-    most = len(shown) // gpus * arguments.jobs_per_gpu if gpus else None
+    sharing = arguments.jobs_per_gpu or 1
+    most = len(shown) // gpus * sharing if gpus else None
     jobs = arguments.jobs or most or 1
     if most is not None and jobs > most:
         raise UserError(
             f"--jobs {jobs}: {len(shown)} GPUs are enough for {most} jobs of {gpus} at once; small jobs can share a "
             "GPU, with --jobs-per-gpu N."
         )
-    devices = shown[: len(shown) // gpus * gpus] * arguments.jobs_per_gpu if gpus else ()
+    devices = shown[: len(shown) // gpus * gpus] * sharing if gpus else ()
     cores = usable_cores()
     return Resources(jobs, arguments.threads or max(1, cores // (jobs * max(gpus, 1))), gpus, devices)
 
@@ -131,7 +139,13 @@ def _report(job: Job, found: JobState) -> None:
 
 
 def _again(arguments: argparse.Namespace, command: str) -> str:
+    """Another command for the same jobs, with the flags that were given as far as it takes them."""
     words = ["python", "tools/suite.py", command, str(arguments.suite)]
     words += ["--work-dir", str(arguments.work_dir)] if arguments.work_dir else []
     words += ["--filter", arguments.filter] if arguments.filter else []
+    if command in TAKES:
+        for name in _FLAGS:
+            value = getattr(arguments, name)
+            words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+        words += ["--sbatch", *arguments.sbatch] if arguments.sbatch else []
     return shlex.join(words)

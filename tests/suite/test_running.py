@@ -5,6 +5,8 @@ import contextlib
 import errno
 import io
 import os
+import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,7 +77,7 @@ def driver(tmp_path: Path, trainer: Path) -> Iterator[Callable[[int], subprocess
 
 def execute(suite: Suite, command: str = "run", jobs: int = 4, **more: object) -> bool:
     arguments = dict(command=command, suite=Path("s.yaml"), work_dir=None, filter="", jobs=jobs, gpus=0, threads=3)
-    arguments |= dict(cluster="local", time=60, partition=None, sbatch=[], jobs_per_gpu=1) | more
+    arguments |= dict(cluster=None, time=None, partition=None, sbatch=[], jobs_per_gpu=None) | more
     return commands.execute(suite, suite.jobs, argparse.Namespace(**arguments))
 
 
@@ -111,6 +113,7 @@ def test_one_failure_stops_no_other_and_is_retried(
     assert (states[failed.name].state, states[failed.name].note) == (State.FAILED, "no such luck")
     assert f"failed      {failed.name}: no such luck ({failed.work_dir / 'job.log'})" in out
     assert "4 jobs: 3 finished, 1 failed" in out
+    assert "retry       python tools/suite.py retry s.yaml --threads 3 --jobs 4 --gpus 0\n" in out
     assert out.splitlines()[-1] == f"next        python tools/leaderboard.py {suite.work_dir}"
     assert {line[3] for line in steps(named(suite, OK[0]))} == {"3"}
     assert set(read_job_file(failed.work_dir).digests) == {"config"}
@@ -122,6 +125,46 @@ def test_one_failure_stops_no_other_and_is_retried(
     assert not execute(suite, "retry")  # and fails again, from where it was
     assert [line[:1] + line[2:3] for line in steps(failed)[-1:]] == [["2", "True"]]
     assert len(read_job_file(failed.work_dir).attempts) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--threads", "2", "--jobs", "3", "--gpus", "0"],
+        ["--gpus", "1", "--jobs-per-gpu", "2"],
+        ["--work-dir", "a b", "--filter", "upernet", "--cluster", "slurm", "--partition", "long", "--time", "60"],
+        ["--cluster", "slurm", "--sbatch", "mem=32GB", "cpus-per-task=8"],
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "resume", "retry"])
+def test_a_suggested_command_has_the_flags_that_were_given(words: list[str], command: str) -> None:
+    parser = runpy.run_path(str(ROOT / "tools" / "suite.py"))["suite_parser"]()
+    given = parser.parse_args([command, "s.yaml", *words])
+    again = commands._again(given, "retry")
+    assert again == shlex.join(["python", "tools/suite.py", "retry", "s.yaml", *words])
+    assert vars(parser.parse_args(shlex.split(again)[2:])) == vars(given) | dict(command="retry")
+    watched = parser.parse_args(shlex.split(commands._again(given, "status"))[2:])
+    assert (watched.command, watched.work_dir, watched.filter) == ("status", given.work_dir, given.filter)
+
+
+@pytest.mark.parametrize(("command", "then"), [("run", "run"), ("resume", "resume"), ("retry", "resume")])
+def test_what_was_interrupted_goes_on_by_a_command_that_takes_it(
+    read: Callable[[str], Suite],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    then: str,
+) -> None:
+    suite = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]")
+    (job,) = suite.jobs
+    now = datetime.now(timezone.utc)
+    attempt = Attempt(started=now, ended=now, exit_status=1, stopped=command == "resume")
+    write_job_file(JobFile(definition=job.definition(), attempts=(attempt,) * (command != "run")), job.work_dir)
+    monkeypatch.setattr(commands, "run_locally", lambda *given: given[-1]())
+    execute(suite, command)
+    assert f"to go on: python tools/suite.py {then} s.yaml" in capsys.readouterr().err
+    assert State.INTERRUPTED in commands.TAKES[then]
 
 
 def test_no_more_at_once_than_asked(read: Callable[[str], Suite]) -> None:
@@ -316,6 +359,8 @@ def test_ctrl_c_waits_for_the_last_checkpoint(
     assert [running.states_of(suite.jobs)[job.name].state for job in suite.jobs] == [State.INTERRUPTED, State.WAITING]
     console = (tmp_path / "console").read_text()
     assert "the jobs that run are being ended" in console
+    assert f"to go on: python tools/suite.py run {tmp_path / 'suite.yaml'} --work-dir {tmp_path / 'work'}" in console
+    assert "--jobs 1 --gpus 0\n" in console
     assert "Traceback" not in console
 
 
@@ -512,7 +557,10 @@ def test_slurm_gets_an_array_once(
         execute(suite, cluster="slurm", sbatch=["gpus-per-node=2"])
     with pytest.raises(UserError, match="Slurm does not take the jobs: "):
         execute(suite, cluster="slurm", sbatch=["setup=7"])  # a list, for submitit
-    assert execute(suite, cluster="slurm", jobs=2, gpus=1, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
+    capsys.readouterr()
+    flags = dict(jobs=2, gpus=1, time=60, partition="gpu", sbatch=["mem=32GB", "cpus-per-task=8"])
+    assert execute(suite, cluster="slurm", **flags)
+    assert "to watch them: python tools/suite.py status s.yaml\n" in capsys.readouterr().out
     script = (tmp_path / "script").read_text()
     for flag in (
         "array=0-3%2",

@@ -54,8 +54,10 @@ def _safe_globals() -> list[object]:
     dtypes = {type(np.dtype(name)) for name in ("bool", "uint8", "int32", "int64", "float32", "float64")}
     reconstruct, _, _ = np.empty(0).__reduce__()
     scalar, _ = np.float64(0).__reduce__()
-    methods = [(_statistics_method, "builtins.getattr")]
-    return [Namespace, HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes, *methods]
+    names = [(_statistics_method, "builtins.getattr")]
+    for package in ("numpy.core", "numpy._core"):  # up to numpy 1, and since numpy 2
+        names += [(reconstruct, f"{package}.multiarray._reconstruct"), (scalar, f"{package}.multiarray.scalar")]
+    return [Namespace, HistoryBuffer, np.ndarray, np.dtype, *dtypes, *names]
 
 
 class AtomicBackend(LocalBackend):

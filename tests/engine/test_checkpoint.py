@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -47,6 +48,16 @@ def test_reads_what_mmengine_writes(whole: bytes, tmp_path: Path) -> None:
 def test_numpy_values_are_read(value: np.generic, tmp_path: Path) -> None:
     torch.save({"value": value}, tmp_path / "a.pth")
     assert np.array_equal(read_checkpoint(tmp_path / "a.pth")["value"], value)
+
+
+@pytest.mark.parametrize("package", [b"numpy.core", b"numpy._core"])
+def test_what_another_numpy_has_written_is_read(package: bytes, tmp_path: Path) -> None:
+    torch.save({"loss": HistoryBuffer([1.0, 2.0], [1, 1]), "value": np.float64(1.5)}, tmp_path / "mine.pth")
+    with zipfile.ZipFile(tmp_path / "mine.pth") as mine, zipfile.ZipFile(tmp_path / "a.pth", "w") as other:
+        for name in mine.namelist():
+            other.writestr(name, re.sub(rb"cnumpy\._?core\.", b"c" + package + b".", mine.read(name)))
+    checkpoint = read_checkpoint(tmp_path / "a.pth")
+    assert checkpoint["loss"].mean() == checkpoint["value"] == 1.5
 
 
 @pytest.mark.parametrize("protocol", ["zip", "legacy", "pickle"])

@@ -23,7 +23,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from fvnet_mm.engine.download import fetch, resolve
+from fvnet_mm.engine.download import locate
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, sha256_of
 
@@ -183,24 +183,14 @@ def _read_safetensors(path: Path, map_location: MapLocation) -> dict[str, object
         ) from error
 
 
-@CheckpointLoader.register_scheme(prefixes="", force=True)
-def load_from_local(filename: str, map_location: MapLocation = None) -> dict[str, object]:
-    """mmengine's loader of local files, replaced by :func:`read_checkpoint` for everything in this process."""
-    return read_checkpoint(filename, map_location)
+@CheckpointLoader.register_scheme(prefixes=[*CheckpointLoader._schemes], force=True)
+def load_from_anywhere(filename: str, map_location: MapLocation = None) -> dict[str, object]:
+    """In place of all of mmengine's loaders, of paths, URLs, catalogues and storages, which unpickle what they find.
 
-
-@CheckpointLoader.register_scheme(prefixes=["http://", "https://"], force=True)
-def load_from_http(filename: str, map_location: MapLocation = None, model_dir: str | None = None) -> dict[str, object]:
-    """mmengine's loader of URLs: fetched once, checked by hash, then read like a local file."""
-    return read_checkpoint(fetch(filename, folder=Path(model_dir) if model_dir else None), map_location)
-
-
-@CheckpointLoader.register_scheme(
-    prefixes=["torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://"], force=True
-)
-def load_from_catalogue(filename: str, map_location: MapLocation = None) -> dict[str, object]:
-    """mmengine's loader of names in its catalogues, which would unpickle whatever it downloads."""
-    return load_from_http(resolve(filename), map_location)
+    Raises:
+        UserError: There is no such checkpoint, it cannot be fetched, or :func:`read_checkpoint` refuses it.
+    """
+    return read_checkpoint(locate(filename), map_location)
 
 
 def numbered_checkpoints(work_dir: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
-import fvnet_mm.engine.checkpoint
+import fvnet_mm.engine.download
 from fvnet_mm.engine.checkpoint import (
     AtomicBackend,
     check_coverage,
@@ -183,21 +183,28 @@ def test_damaged_safetensors_are_named(length: int, tmp_path: Path) -> None:
         ("https://host/models/net-0676ba61.pth", "net-0676ba61.pth"),
         ("torchvision://resnet50", "resnet50-0676ba61.pth"),
         ("open-mmlab://detectron2/resnet50_caffe", "resnet50_msra-5891d200.pth"),
+        ("mmcls://vgg11", "vgg11_batch256_imagenet_20210208-4271cd6c.pth"),
     ],
 )
 def test_urls_go_through_the_downloader_and_are_read_without_code(
     source: str, name: str, bomb: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(url: str, folder: Path | None = None) -> Path:
+    def fetch(url: str, sha256: str | None = None) -> Path:
         assert url.startswith("http")
         assert url.endswith(name)
         torch.save({"w": bomb(f"touch {tmp_path / 'ran'}")}, tmp_path / name)
         return tmp_path / name
 
-    monkeypatch.setattr(fvnet_mm.engine.checkpoint, "fetch", fetch)
+    monkeypatch.setattr(fvnet_mm.engine.download, "fetch", fetch)
     with pytest.raises(UserError, match="holds Python code"):
         CheckpointLoader.load_checkpoint(source, map_location="cpu", logger=None)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("source", ["s3://a/b.pth", "petrel:s3://a/b.pth", "petrel://a/b.pth", "pavi://a/b.pth"])
+def test_storages_of_mmengine_are_not_reached(source: str) -> None:
+    with pytest.raises(UserError, match="at a place that cannot be reached"):
+        CheckpointLoader.load_checkpoint(source, map_location="cpu", logger=None)
 
 
 def test_missing_file_and_wrong_content(tmp_path: Path) -> None:

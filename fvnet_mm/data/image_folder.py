@@ -5,7 +5,7 @@ Folders and files are found by mmpretrain's own functions, so classes, labels an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,13 +61,16 @@ class ImageFolder:
     val: ImageFolderSplit
 
 
-def find_image_folder(root: Path, names: Sequence[str] = ("train", "val")) -> ImageFolder:
+def find_image_folder(
+    root: Path, names: Sequence[str] = ("train", "val"), folders: Mapping[str, str] | None = None
+) -> ImageFolder:
     """Find the splits, classes and images of a data set in ImageNet's layout.
 
     Args:
         root: Folder of the data set, with ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. Class folders may have
             folders of their own.
         names: The splits to look for: both, or ``("val",)`` for a test.
+        folders: What the folders of splits are called that have not their split's name.
 
     Raises:
         UserError: A split is missing or has no class folders, the splits' classes differ, or a class has no
@@ -76,15 +79,16 @@ def find_image_folder(root: Path, names: Sequence[str] = ("train", "val")) -> Im
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist; it is to hold {_LAYOUT}.")
-    for name in names:
-        if not (root / name).is_dir():
+    called = {name: (folders or {}).get(name, name) for name in names}
+    for folder in called.values():
+        if not (root / folder).is_dir():
             there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
             held = f"its folders are {enumerate_offenders(there)}" if there else "it has no folders"
-            raise UserError(f"{root} has no folder {name!r} ({held}); it is to hold {_LAYOUT}.")
-    classes = {name: _class_names(root / name) for name in names}
+            raise UserError(f"{root} has no folder {folder!r} ({held}); it is to hold {_LAYOUT}.")
+    classes = {name: _class_names(root / folder) for name, folder in called.items()}
     if "train" in classes:
         _check_same_classes(root, classes["train"], classes["val"])
-    splits = {name: _count(name, root / name, classes[name]) for name in names}
+    splits = {name: _count(name, root / folder, classes[name]) for name, folder in called.items()}
     for split in splits.values():
         _check_no_empty_class(split, classes[split.name])
     return ImageFolder(root, classes["val"], splits.get("train"), splits["val"])

@@ -1,6 +1,7 @@
 """Training and testing from a parsed command line: config, data, checks, run."""
 
 import argparse
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -134,8 +135,9 @@ def test(arguments: argparse.Namespace) -> RunResult:
         UserError: Something about the config, the data or the checkpoint is wrong.
     """
     cfg = load_config(arguments)
-    _require(cfg, "val_dataloader", "test_dataloader", "test_cfg", "test_evaluator")
+    _require(cfg, "test_dataloader", "test_cfg", "test_evaluator")
     start_processes(cfg)
+    cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)  # what is checked and recorded is what is tested
     data = select_data(cfg, arguments, names=("val",))
     _override_again(cfg, arguments.cfg_options)
     cfg.load_from, cfg.resume = str(arguments.checkpoint), False

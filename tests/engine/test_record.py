@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fvnet_mm.engine.checkpoint import read_checkpoint
+from fvnet_mm.engine.config_file import apply_overrides, read_config
+from fvnet_mm.engine.runner import build_model
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import read_record
@@ -160,6 +163,51 @@ def test_a_classifier(run: Run, tiny_classes: Path, tmp_path: Path) -> None:
     assert len(by_class) == 12
     assert np.mean(by_class) == pytest.approx(record.result.metrics["top-1"])
     assert record.result.predictions[0].kind == "classes"
+
+
+def untrained(config: Path, file: Path, options: list[str]) -> Path:
+    cfg = read_config(config, "config")
+    apply_overrides(cfg, options[1:])
+    torch.save({"state_dict": build_model(cfg.model).state_dict()}, file)
+    return file
+
+
+def test_a_config_with_a_test_set_of_its_own(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tiny_coco, tmp_path / "data"))
+    document = json.loads((data / "annotations/instances_val2017.json").read_text())
+    document["images"] = document["images"][:2]
+    kept = {image["id"] for image in document["images"]}
+    document["annotations"] = [each for each in document["annotations"] if each["image_id"] in kept]
+    file = data / "annotations" / "instances_test.json"
+    file.write_text(json.dumps(document))
+    own = [f"{split}_dataloader.dataset.data_root={data}/" for split in ("train", "val", "test")]
+    own += ["test_dataloader.dataset.ann_file=annotations/instances_test.json", f"test_evaluator.ann_file={file}"]
+    weights = untrained(RETINANET, tmp_path / "weights.pth", [*small_run, *own])
+    assert run("test", RETINANET, weights, "--work-dir", tmp_path / "work", *small_run, *own) == 0
+    record = read_record(tmp_path / "work" / "run.json")
+    assert (record.data.val.images, record.data.val.objects) == (2, len(document["annotations"]))
+    assert record.result.predictions[0].ground_truth == str(file)
+
+
+def test_a_segmentor_with_a_test_set_of_its_own(
+    run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path
+) -> None:
+    config, data = ROOT / "configs" / "semantic_fpn_fvnet_t_ade20k.py", tmp_path / "data"
+    shutil.copytree(tiny_ade20k, data)
+    for kind in ("images", "annotations"):
+        (data / kind / "test").mkdir()
+        for file in sorted((data / kind / "training").iterdir())[:3]:
+            shutil.copy(file, data / kind / "test")
+    own = [f"{split}_dataloader.dataset.data_root={data}" for split in ("train", "val", "test")]
+    own += ["test_dataloader.dataset.data_prefix.img_path=images/test"]
+    own += ["test_dataloader.dataset.data_prefix.seg_map_path=annotations/test"]
+    weights = untrained(config, tmp_path / "weights.pth", [*small_segmentation, *own])
+    assert run("test", config, weights, "--work-dir", tmp_path / "work", *small_segmentation, *own) == 0
+    record = read_record(tmp_path / "work" / "run.json")
+    assert record.data.val.images == 3
+    assert record.result.predictions[0].ground_truth == str(data / "annotations" / "test")
+    maps = {path.stem for path in (tmp_path / "work" / "predictions" / "test").iterdir()}
+    assert maps == {path.stem for path in (data / "annotations" / "test").iterdir()}
 
 
 def test_a_killed_run_has_a_record(tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:

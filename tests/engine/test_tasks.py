@@ -232,6 +232,15 @@ def test_weights_of_ones_own(
     assert not (tmp_path / "c").exists()
 
 
+def test_a_classifiers_folder_of_another_name(tiny_classes: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_classes / "val", tmp_path / "test")
+    cfg = Config.fromfile(CONFIGS / "fvnet_t_in1k.py")
+    cfg.val_dataloader.dataset |= dict(data_root=str(tmp_path), split="test")
+    folder = task_of(cfg).configured(cfg, ("val",))
+    assert (folder.root, folder.train) == (tmp_path, None)
+    assert (folder.val.folder, folder.val.image_count) == (tmp_path / "test", 12)
+
+
 def test_images_are_scaled_everywhere() -> None:
     cfg = Config.fromfile(CONFIGS / "semantic_fpn_fvnet_t_ade20k.py")
     scale_images(cfg, (96, 64))

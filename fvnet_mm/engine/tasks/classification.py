@@ -42,15 +42,17 @@ class Classification(Task):
         return find_image_folder(root, names)
 
     def configured(self, cfg: Config, names: Sequence[str]) -> ImageFolder:
-        folder = _image_dir(cfg, names[-1])
-        root = folder.parent if folder.name == names[-1] else folder
+        name = names[-1]
+        folder, above = _image_dir(cfg, name), innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("data_root")
+        own = folder.is_dir() and folder != Path(above or "")  # of a name of its own, perhaps, such as test/
+        root = folder.parent if folder.name == name or own else folder
         if not root.is_dir():
             raise UserError(
                 f"there is no data in {root}, where the config expects ImageNet-1k (train/ and val/, a folder for each "
                 "class in both); put it there, name another folder with --data DIR, or try --demo, which generates a "
                 "small set."
             )
-        return find_image_folder(root, names)
+        return find_image_folder(root, names, {name: folder.name} if own else None)
 
     def check(self, label: str, folder: ImageFolder, work_dir: Path, skip_bad: bool) -> DataSource:
         used: dict[str, ImageFolderSplit] = {}

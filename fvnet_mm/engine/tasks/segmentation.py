@@ -47,6 +47,11 @@ class Segmentation(Task):
         splits: dict[str, Ade20kSplit] = {}
         for name in names:
             dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+            if not {"img_path", "seg_map_path"} <= dataset.get("data_prefix", {}).keys():
+                raise UserError(
+                    f"{cfg.filename} reads a {dataset.type} that is not in ADE20K's layout; name an ADE20K folder with "
+                    "--data DIR."
+                )
             root = Path(dataset.get("data_root") or "")
             image_dir, label_dir = (root / dataset.data_prefix[key] for key in ("img_path", "seg_map_path"))
             for path in (image_dir, label_dir):

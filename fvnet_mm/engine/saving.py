@@ -63,8 +63,12 @@ def is_full_disk(error: OSError) -> bool:
 
 
 @contextmanager
-def full_disk_in_words(work_dir: Path) -> Iterator[None]:
-    """Turns the error of a full disk into a sentence that names the last good checkpoint.
+def full_disk_in_words(work_dir: Path, resumable: bool) -> Iterator[None]:
+    """Turns the error of a full disk into a sentence.
+
+    Args:
+        work_dir: Folder of the run.
+        resumable: Whether the run can go on from its last good checkpoint, which the sentence names then.
 
     Raises:
         UserError: In place of such an ``OSError``.
@@ -74,7 +78,7 @@ def full_disk_in_words(work_dir: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full_disk(error):
             raise
-        newest, _ = newest_checkpoint(work_dir)
+        newest = newest_checkpoint(work_dir)[0] if resumable else None
         advice = f"make room and go on with --resume from {newest}, which is intact" if newest else "make room first"
         place = f" while {error.filename} was written" if error.filename else ""
         raise UserError(f"the disk of {work_dir} is full ({error.strerror}{place}); {advice}.") from error

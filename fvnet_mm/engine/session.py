@@ -84,7 +84,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
     cfg = load_config(arguments)
     work_dir = Path(cfg.work_dir)
     arguments.resume = resumption(arguments.resume, work_dir)
-    with reported_to_launcher(), full_disk_in_words(work_dir), StopSignals().watched() as signals:
+    with reported_to_launcher(), full_disk_in_words(work_dir, resumable=True), StopSignals().watched() as signals:
         start_processes(cfg)
         # The main process locks for all.
         with only_training_in(work_dir) if is_main_process() else nullcontext() as note:
@@ -135,6 +135,11 @@ def test(arguments: argparse.Namespace) -> RunResult:
         UserError: Something about the config, the data or the checkpoint is wrong.
     """
     cfg = load_config(arguments)
+    with reported_to_launcher(), full_disk_in_words(Path(cfg.work_dir), resumable=False):
+        return _test(cfg, arguments)
+
+
+def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
     _require(cfg, "test_dataloader", "test_cfg", "test_evaluator")
     start_processes(cfg)
     cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)  # what is checked and recorded is what is tested

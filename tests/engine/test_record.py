@@ -1,6 +1,7 @@
 """Records of whole runs on tiny generated sets."""
 
 import contextlib
+import errno
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import fvnet_mm.engine.record
 from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.config_file import apply_overrides, read_config
 from fvnet_mm.engine.runner import build_model
@@ -208,6 +210,27 @@ def test_a_segmentor_with_a_test_set_of_its_own(
     assert record.result.predictions[0].ground_truth == str(data / "annotations" / "test")
     maps = {path.stem for path in (tmp_path / "work" / "predictions" / "test").iterdir()}
     assert maps == {path.stem for path in (data / "annotations" / "test").iterdir()}
+
+
+def test_a_full_disk_ends_a_test_in_words(
+    run: Run,
+    tiny_coco: Path,
+    small_run: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(record: RunRecord, file: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr(fvnet_mm.engine.record, "write_record", full)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    weights = untrained(RETINANET, tmp_path / "epoch_1.pth", small_run)
+    assert run("test", RETINANET, weights, "--data", tiny_coco, "--work-dir", tmp_path, *small_run) == 2
+    sentence = capsys.readouterr().err
+    assert f"the disk of {tmp_path} is full" in sentence
+    assert "make room first" in sentence  # a test has nothing to go on with
+    assert "is full" in (tmp_path / "error.json").read_text()  # where torchrun looks
 
 
 def test_a_killed_run_has_a_record(tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:

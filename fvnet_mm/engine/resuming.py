@@ -1,5 +1,6 @@
-"""Going on with a run: whether to, whether it is the same run, and what it still owes."""
+"""Going on with a run: whether to, from which weights, whether it is the same run, and what it still owes."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -8,15 +9,17 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fvnet_mm.engine.checkpoint import newest_checkpoint
+from fvnet_mm.engine.checkpoint import newest_checkpoint, numbered_checkpoints, remove_checkpoint
+from fvnet_mm.engine.data_source import demo_folder
 from fvnet_mm.engine.hooks import counts_iterations
-from fvnet_mm.engine.record import RecordHook
+from fvnet_mm.engine.record import RecordHook, set_aside
 from fvnet_mm.engine.run_facts import describe_backbone, describe_data, digest_of_data, evaluates_one_size
 from fvnet_mm.engine.tasks import DataSource
+from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Environment, RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
-from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """Where torchrun and Slurm say how often they have started this run again."""
@@ -33,6 +36,103 @@ def resumption(wanted: str | None, work_dir: Path) -> str | None:
     if not again:
         return wanted
     return "auto" if wanted is None or newest_checkpoint(work_dir)[0] else wanted
+
+
+def refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]:
+    """Keeps a run from being written over; a demo may write over a demo.
+
+    The record of a test, or one that cannot be read, makes room for the training's; what is said of that is returned.
+
+    Raises:
+        UserError: The work dir holds a run that nobody asked to resume, or figures whose checkpoints are gone.
+    """
+    if arguments.demo and arguments.resume is None and demo_folder(work_dir).is_dir():
+        _clear(work_dir)
+        return []
+    newest, _ = newest_checkpoint(work_dir)
+    if newest is not None and arguments.resume is None:
+        raise UserError(
+            f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
+            "or choose another folder with --work-dir."
+        )
+    file = work_dir / RECORD
+    if newest is not None or not file.exists():
+        return []
+    try:
+        record = read_record(file)
+    except NewerRecord:
+        raise
+    except UserError as error:
+        return [f"{error} That file is {set_aside(file)} now."]
+    if record.origin == "test":
+        if is_main_process():
+            file.replace(work_dir / TEST_RECORD)
+        return [f"{file} was a test's and is {work_dir / TEST_RECORD} now"]
+    # Of a run that did not end nothing more can come: with --resume it begins anew.
+    if record.status == "finished" or (record.evaluations and arguments.resume is None):
+        raise UserError(
+            f"{file} has the figures of a run whose checkpoints are gone; it would be written over. Choose another "
+            "folder with --work-dir, or move it away."
+        )
+    return []
+
+
+def _clear(work_dir: Path) -> None:
+    if is_main_process():
+        for path in work_dir.glob("*.pth"):
+            remove_checkpoint(path)
+
+
+def choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | None]:
+    """Settles which weights the run starts from: what to say of them, and the checkpoint if one is resumed.
+
+    Args:
+        cfg: Keeps what the run begins with, resumed or not, so that its dump reproduces the whole run.
+        wanted: What ``--resume`` was given: a checkpoint, the folder of a run, 'auto' for the work dir, or None
+            where the flag is absent.
+
+    Raises:
+        UserError: A folder is named that has no intact checkpoint, or a checkpoint beside whose run the work dir holds
+            another one, or a later state of it.
+    """
+    notes: list[str] = []
+    checkpoint = None
+    folder = Path(cfg.work_dir) if wanted == "auto" else Path(wanted or "")
+    if wanted is not None and folder.is_dir():
+        checkpoint, damaged = newest_checkpoint(folder)
+        notes = [f"{path.name} {fault}: passed over" for path, fault in damaged]
+        if checkpoint is None and wanted != "auto":
+            raise UserError(f"--resume {wanted}: there is no intact checkpoint (epoch_*.pth or iter_*.pth) in it.")
+    elif wanted not in (None, "auto"):
+        checkpoint = folder
+    if checkpoint is not None and wanted != "auto":
+        _refuse_later_checkpoint(checkpoint, Path(cfg.work_dir))
+    cfg.resume = False
+    if cfg.get("load_from"):
+        remove_pretrained(cfg.model)  # they would be overwritten
+    if checkpoint is not None:
+        return [*notes, f"resumed from {checkpoint}"], checkpoint
+    if wanted is not None:
+        notes.append(f"nothing to resume in {folder}")
+    if cfg.get("load_from"):
+        return [*notes, f"fine-tuned from {cfg.load_from}"], None
+    initial = fetch_pretrained(cfg.model)
+    return [*notes, *(initial or ["from scratch"])], None
+
+
+def _refuse_later_checkpoint(checkpoint: Path, work_dir: Path) -> None:
+    """Keeps checkpoints from being left behind that a later ``--resume`` would take for the newest of this run."""
+    newest, _ = newest_checkpoint(work_dir)
+    if newest is None:
+        return
+    newest_first = [path.resolve() for path in numbered_checkpoints(work_dir)]
+    resumed = checkpoint.resolve()
+    if resumed not in newest_first or newest_first.index(newest.resolve()) < newest_first.index(resumed):
+        what = "a later checkpoint" if resumed.parent == work_dir.resolve() else "a run of its own"
+        raise UserError(
+            f"--resume {checkpoint}: the work dir {work_dir} holds {what} ({newest.name}), which would be taken for "
+            "this run's; move it away, or choose another folder with --work-dir."
+        )
 
 
 def refuse_changes(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, other_config: bool) -> None:

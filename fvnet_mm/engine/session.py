@@ -14,10 +14,10 @@ from mmengine.registry import RUNNERS
 from fvnet_mm.engine.acceleration import accelerate
 from fvnet_mm.engine.agreement import MeanLossHook
 from fvnet_mm.engine.batch import plan_batch
-from fvnet_mm.engine.checkpoint import newest_checkpoint, remove_checkpoint
+from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides
-from fvnet_mm.engine.data_source import demo_folder, select_data, used_images
+from fvnet_mm.engine.data_source import select_data, used_images
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.finite_outputs import FiniteEvaluationHook
@@ -28,8 +28,14 @@ from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
 from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
-from fvnet_mm.engine.record import RecordHook, current_checkpoint, set_aside
-from fvnet_mm.engine.resuming import OwedEvaluationHook, refuse_changes, resumption
+from fvnet_mm.engine.record import RecordHook, current_checkpoint
+from fvnet_mm.engine.resuming import (
+    OwedEvaluationHook,
+    choose_weights,
+    refuse_changes,
+    refuse_other_run,
+    resumption,
+)
 from fvnet_mm.engine.runner import SuiteRunner, building
 from fvnet_mm.engine.saving import full_disk_in_words
 from fvnet_mm.engine.signals import StopHook, StopSignals
@@ -37,10 +43,8 @@ from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.engine.tasks import DataSource, task_of
 from fvnet_mm.engine.untrained import UntrainedHook
 from fvnet_mm.engine.watchdog import RANK_TIMEOUT, WatchdogHook
-from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 from fvnet_mm.lock import only_training_in
-from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record
 
 PREDICTIONS = "predictions/val"
 """Where in the work dir the predictions of the last evaluation are: a folder, or files with suffixes added."""
@@ -96,13 +100,13 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
-    warnings += _refuse_other_run(Path(cfg.work_dir), arguments)
+    warnings += refuse_other_run(Path(cfg.work_dir), arguments)
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
     norms = settle_norms(cfg)
     if cfg.model.get("teacher", {}).get("checkpoint"):
         locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
-    notes, resumed = _choose_weights(cfg, arguments.resume)
+    notes, resumed = choose_weights(cfg, arguments.resume)
     plan = plan_batch(cfg, used_images(cfg, "train", data.images("train")), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
         refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
@@ -177,85 +181,6 @@ def _override_again(cfg: Config, options: list[str]) -> None:
     flags = {key: cfg[key] for key in keys if key in cfg}
     apply_overrides(cfg, options)
     cfg.update(flags)
-
-
-def _refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]:
-    """Keeps a run from being written over; a demo may write over a demo.
-
-    The record of a test, or one that cannot be read, makes room for the training's; what is said of that is returned.
-
-    Raises:
-        UserError: The work dir holds a run that nobody asked to resume, or figures whose checkpoints are gone.
-    """
-    if arguments.demo and arguments.resume is None and demo_folder(work_dir).is_dir():
-        _clear(work_dir)
-        return []
-    newest, _ = newest_checkpoint(work_dir)
-    if newest is not None and arguments.resume is None:
-        raise UserError(
-            f"{work_dir} already holds a run ({newest.name}); go on with it with --resume, "
-            "or choose another folder with --work-dir."
-        )
-    file = work_dir / RECORD
-    if newest is not None or not file.exists():
-        return []
-    try:
-        record = read_record(file)
-    except NewerRecord:
-        raise
-    except UserError as error:
-        return [f"{error} That file is {set_aside(file)} now."]
-    if record.origin == "test":
-        if is_main_process():
-            file.replace(work_dir / TEST_RECORD)
-        return [f"{file} was a test's and is {work_dir / TEST_RECORD} now"]
-    # Of a run that did not end nothing more can come: with --resume it begins anew.
-    if record.status == "finished" or (record.evaluations and arguments.resume is None):
-        raise UserError(
-            f"{file} has the figures of a run whose checkpoints are gone; it would be written over. Choose another "
-            "folder with --work-dir, or move it away."
-        )
-    return []
-
-
-def _clear(work_dir: Path) -> None:
-    if is_main_process():
-        for path in work_dir.glob("*.pth"):
-            remove_checkpoint(path)
-
-
-def _choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | None]:
-    """Settles which weights the run starts from: what to say of them, and the checkpoint if one is resumed.
-
-    Args:
-        cfg: Keeps what the run begins with, resumed or not, so that its dump reproduces the whole run.
-        wanted: What ``--resume`` was given: a checkpoint, the folder of a run, 'auto' for the work dir, or None
-            where the flag is absent.
-
-    Raises:
-        UserError: A folder is named that has no intact checkpoint.
-    """
-    notes: list[str] = []
-    checkpoint = None
-    folder = Path(cfg.work_dir) if wanted == "auto" else Path(wanted or "")
-    if wanted is not None and folder.is_dir():
-        checkpoint, damaged = newest_checkpoint(folder)
-        notes = [f"{path.name} {fault}: passed over" for path, fault in damaged]
-        if checkpoint is None and wanted != "auto":
-            raise UserError(f"--resume {wanted}: there is no intact checkpoint (epoch_*.pth or iter_*.pth) in it.")
-    elif wanted not in (None, "auto"):
-        checkpoint = folder
-    cfg.resume = False
-    if cfg.get("load_from"):
-        remove_pretrained(cfg.model)  # they would be overwritten
-    if checkpoint is not None:
-        return [*notes, f"resumed from {checkpoint}"], checkpoint
-    if wanted is not None:
-        notes.append(f"nothing to resume in {folder}")
-    if cfg.get("load_from"):
-        return [*notes, f"fine-tuned from {cfg.load_from}"], None
-    initial = fetch_pretrained(cfg.model)
-    return [*notes, *(initial or ["from scratch"])], None
 
 
 def _build_runner(cfg: Config, predictions: str) -> SuiteRunner:

@@ -194,6 +194,22 @@ def test_work_dir_of_an_earlier_run(refused: Callable[..., str], data: Path, tmp
     assert "--resume" in sentence
 
 
+def test_resuming_beside_later_checkpoints(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    work, other = tmp_path / "work", tmp_path / "other"
+    for file in (work / "epoch_3.pth", work / "epoch_12.pth", work / "epoch_13.pth", other / "epoch_20.pth"):
+        file.parent.mkdir(exist_ok=True)
+        torch.save({"state_dict": build_state(data)}, file)
+    (work / "epoch_13.pth").write_bytes(b"")  # nobody would resume it
+    sentence = refused("train", "--data", data, "--resume", work / "epoch_3.pth")
+    assert f"{work} holds a later checkpoint (epoch_12.pth)" in sentence
+    assert f"{work} holds a run of its own (epoch_12.pth)" in refused("train", "--data", data, "--resume", other)
+    for checkpoint in ("epoch_12.pth", "epoch_13.pth"):
+        assert " holds a " not in refused("train", "--data", data, "--resume", work / checkpoint)
+    for file in work.glob("*.pth"):
+        file.unlink()
+    assert "weights only" in refused("train", "--data", data, "--resume", other / "epoch_20.pth")
+
+
 def test_work_dir_that_is_a_file(run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     for work_dir in (tmp_path / "file", tmp_path / "file" / "below"):

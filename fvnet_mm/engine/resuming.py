@@ -139,15 +139,15 @@ def refuse_changes(cfg: Config, checkpoint: Path, data: DataSource, world_size: 
     """Keeps a run from going on as another than it began.
 
     Args:
-        cfg: The resolved config of this start.
+        cfg: The resolved config of this start; without a seed it gets the run's.
         checkpoint: What would be resumed; a record that is readable and of a training beside it says how it began.
         data: What this start reads.
         world_size: Number of processes, whose batches are part of the protocol.
         other_config: Whether trunk, data and the rest of the protocol may be others.
 
     Raises:
-        UserError: An iteration, which schedules and checkpoints count, would be of more or fewer images; or trunk,
-            data or protocol are others that may not be; or a newer fvnet_mm has written the record.
+        UserError: An iteration, which schedules and checkpoints count, would be of more or fewer images; or the seed is
+            another; or trunk, data or protocol are others that may not be; or a newer fvnet_mm has written the record.
     """
     try:
         record = read_record(checkpoint.parent / RECORD)
@@ -158,6 +158,7 @@ def refuse_changes(cfg: Config, checkpoint: Path, data: DataSource, world_size: 
     if record.origin != "train":
         return
     _refuse_other_iterations(cfg, checkpoint, world_size, record.environment)
+    _settle_seed(cfg, checkpoint, record.seed)
     if not other_config:
         _refuse_other_config(cfg, checkpoint, data, world_size, record)
 
@@ -172,6 +173,20 @@ def _refuse_other_iterations(cfg: Config, checkpoint: Path, world_size: int, beg
             "checkpoints count iterations. Resume it with as many (train_dataloader.batch_size times processes), or "
             f"begin anew in another --work-dir, from its weights with --cfg-options load_from={checkpoint}."
         )
+
+
+def _settle_seed(cfg: Config, checkpoint: Path, began: int | None) -> None:
+    """What reads the data takes the config's seed, and all else the checkpoint's."""
+    randomness = cfg.get("randomness") or {}
+    now = randomness.get("seed")
+    if began is None or now == began:
+        return
+    if now is not None:
+        raise UserError(
+            f"{checkpoint.parent} holds a run of seed {began}, and this start has seed {now}; resume it with --seed "
+            f"{began}, or choose another folder with --work-dir."
+        )
+    cfg.randomness = dict(randomness, seed=began)
 
 
 def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_size: int, record: RunRecord) -> None:

@@ -230,6 +230,26 @@ def test_another_config_is_not_resumed_unless_told(
     assert [evaluation.step for evaluation in read_record(work / "run.json").evaluations] == [1, 2, 3, 4]
 
 
+def test_a_resumed_run_keeps_its_seed(
+    run: Run,
+    uninterrupted: Callable[[Path, Path], Path],
+    tiny_coco: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole = uninterrupted(RETINANET, tiny_coco)
+    work = tmp_path / "work"
+    shutil.copytree(whole, work)
+    (work / "epoch_3.pth").unlink()
+    words = ["--data", tiny_coco, "--work-dir", work, "--resume"]
+    assert run("train", RETINANET, *words, "--resume-other-config", "--seed", 5) == 2
+    assert f"{work} holds a run of seed 0, and this start has seed 5; resume it with --seed 0" in capfd.readouterr().err
+    unseeded = tmp_path / RETINANET.name
+    unseeded.write_text(f"_base_ = ['{RETINANET}']\nrandomness = dict(seed=None)\n")
+    assert run("train", unseeded, *words) == 0
+    assert_same_end(whole, work)
+
+
 @pytest.mark.parametrize("launcher", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
 def test_what_a_launcher_starts_again_resumes(
     launcher: str,

@@ -1,11 +1,15 @@
 """The effective batch: what the optimizer sees per step, held at what the recipe was tuned for."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmengine.config import Config, ConfigDict
 
 from fvnet_mm.errors import UserError
+
+_VAL_INTERVAL = 1000
+"""Iterations from one evaluation to the next where a config with a loop of iterations says nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -162,18 +166,37 @@ def _schedulers(cfg: Config) -> list[ConfigDict]:
     return list(schedulers)
 
 
+_COUNTS = ("begin", "end", "T_max", "step_size", "total_steps", "milestones", "periods")
+"""What mmengine's schedules count in iterations where they do not count epochs."""
+
+_LOOP_COUNTS = ("max_iters", "val_begin", "val_interval", "dynamic_intervals")
+"""What its loop of iterations counts."""
+
+
 def _stretch_schedule(cfg: Config, factor: int) -> None:
+    if factor == 1:
+        return
     for scheduler in _schedulers(cfg):
         if not scheduler.get("by_epoch", True):
-            for key in ("begin", "end", "T_max"):
-                if scheduler.get(key) is not None:
-                    scheduler[key] *= factor
-            if "milestones" in scheduler:
-                scheduler.milestones = [milestone * factor for milestone in scheduler.milestones]
+            _stretch(scheduler, _COUNTS, factor)
+            if "Exponential" in str(scheduler["type"]) and "gamma" in scheduler:  # a factor for every iteration
+                scheduler.gamma **= 1 / factor
     if cfg.train_cfg.get("max_iters") is not None:
-        for key in ("max_iters", "val_interval"):
-            if key in cfg.train_cfg:
-                cfg.train_cfg[key] *= factor
+        if str(cfg.train_cfg.get("type", "IterBasedTrainLoop")).endswith(("IterBasedTrainLoop", "ResumableIterLoop")):
+            cfg.train_cfg.setdefault("val_interval", _VAL_INTERVAL)
+        _stretch(cfg.train_cfg, _LOOP_COUNTS, factor)
         checkpoint = cfg.default_hooks.get("checkpoint")
         if checkpoint and not checkpoint.get("by_epoch", True):
-            checkpoint.interval *= factor
+            _stretch(checkpoint, ("interval", "save_begin"), factor)
+
+
+def _stretch(settings: ConfigDict, keys: Sequence[str], factor: int) -> None:
+    for key in keys:
+        if settings.get(key) is not None:
+            settings[key] = _times(settings[key], factor)
+
+
+def _times(counts: object, factor: int) -> object:
+    if isinstance(counts, list | tuple):
+        return type(counts)(_times(each, factor) for each in counts)
+    return counts * factor

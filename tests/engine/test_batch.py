@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
 
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.errors import UserError
@@ -82,6 +83,38 @@ def test_whatever_is_counted_in_iterations_is_stretched() -> None:
     assert steps.milestones == [480, 640]
     assert (of_epochs.begin, of_epochs.end, of_epochs.T_max) == (1, 12, 11)
     assert cfg.default_hooks.checkpoint.interval == 1  # epochs
+
+
+def test_all_that_mmengines_schedules_count_is_stretched() -> None:
+    cfg = make_config(4, 16)
+    cfg.train_cfg = dict(max_iters=100, val_begin=20, dynamic_intervals=[(80, 5)])
+    cfg.default_hooks.checkpoint = dict(by_epoch=False, interval=-1, save_begin=10)
+    cfg.param_scheduler = [
+        dict(type="StepLR", by_epoch=False, step_size=30, gamma=0.5),
+        dict(type="OneCycleLR", by_epoch=False, eta_max=0.1, total_steps=100),
+        dict(type="CosineRestartLR", by_epoch=False, periods=[40, 60], restart_weights=[1, 0.5]),
+        dict(type="ExponentialLR", by_epoch=False, gamma=0.9),
+        dict(type="StepLR", step_size=3),
+    ]
+    assert plan_batch(cfg, 118_287, 1, auto_scale_lr=False).accumulation == 4
+    assert (cfg.train_cfg.val_begin, cfg.train_cfg.val_interval) == (80, 4000)  # mmengine's own is 1000
+    assert cfg.train_cfg.dynamic_intervals == [(320, 20)]
+    steps, cycle, restarts, exponential, of_epochs = cfg.param_scheduler
+    assert (steps.step_size, steps.gamma, cycle.total_steps) == (120, 0.5, 400)
+    assert (restarts.periods, restarts.restart_weights) == ([160, 240], [1, 0.5])
+    assert exponential.gamma**4 == pytest.approx(0.9)
+    assert of_epochs.step_size == 3
+    assert cfg.default_hooks.checkpoint.save_begin == 40
+    assert IterBasedTrainLoop.__init__.__defaults__[1] == 1000
+
+
+def test_a_schedule_without_accumulation_stays_as_it_is() -> None:
+    cfg = make_config(16)
+    cfg.train_cfg = dict(max_iters=100)
+    text = cfg.pretty_text
+    plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
+    del cfg.optim_wrapper["accumulative_counts"]
+    assert cfg.pretty_text == text
 
 
 def test_checkpoints_by_epoch_of_a_run_of_iterations_are_not_stretched() -> None:

@@ -69,11 +69,13 @@ class BatchPlan:
         text = f"{parts} x {self.accumulation} accumulated = {self.effective}"
         if self.tuned is None:
             return f"{text}; the config does not say which batch it was tuned for"
+        if self.scale_learning_rate:  # by mmengine, which knows of no accumulation
+            rate = self.learning_rate * self.per_device * self.world_size / self.tuned
+            if rate != self.learning_rate:
+                alone = f" ({rate / self.learning_rate:g} times, without the accumulation)" * (self.accumulation > 1)
+                return f"{text}, tuned for {self.tuned}: learning rate {self.learning_rate:g} -> {rate:g}{alone}"
         if self.effective == self.tuned:
             return f"{text}, as tuned"
-        if self.scale_learning_rate:
-            rate = self.learning_rate * self.effective / self.tuned
-            return f"{text}, tuned for {self.tuned}: learning rate {self.learning_rate:g} -> {rate:g}"
         return f"{text}, NOT the tuned {self.tuned}: these results stand outside the protocol (or --auto-scale-lr)"
 
 
@@ -92,8 +94,9 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         auto_scale_lr: Whether the learning rate is to follow the batch.
 
     Raises:
-        UserError: The config's batch, length or learning rate is no positive number, it has two lengths, or
-            ``auto_scale_lr`` is asked of a config that does not say which batch it was tuned for.
+        UserError: The config's batch, length or accumulation is no positive number, its learning rate is missing or
+            negative, it has two lengths, or ``auto_scale_lr`` is asked of a config that does not say which batch it was
+            tuned for.
     """
     per_device = _count(cfg, "train_dataloader", "batch_size")
     counts_iterations = cfg.train_cfg.get("max_iters") is not None
@@ -106,17 +109,22 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
             f"has one length; its loop is {loop}, so set train_cfg.{key} and leave {other} out."
         )
     _count(cfg, "train_cfg", unit)
-    learning_rate = cfg.optim_wrapper.optimizer.get("lr")
-    if not isinstance(learning_rate, int | float):
-        raise UserError(f"optim_wrapper.optimizer.lr must be a number, not {learning_rate!r}.")
-    tuned = cfg.get("auto_scale_lr", {}).get("base_batch_size")
+    optimizer = cfg.optim_wrapper.get("optimizer")
+    if not isinstance(optimizer, dict):
+        raise UserError(
+            f"{cfg.filename} has no optim_wrapper.optimizer; name one, such as dict(type='AdamW', lr=1e-4)."
+        )
+    learning_rate = optimizer.get("lr")
+    if not isinstance(learning_rate, int | float) or not 0 <= learning_rate < math.inf:
+        raise UserError(f"optim_wrapper.optimizer.lr must be a number of at least 0, not {learning_rate!r}.")
+    tuned = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
     if auto_scale_lr:
         if tuned is None:
             raise UserError(
                 f"--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {cfg.filename}, and it has none."
             )
         cfg.auto_scale_lr.enable = True
-    enabled = bool(cfg.get("auto_scale_lr", {}).get("enable", False))
+    enabled = bool((cfg.get("auto_scale_lr") or {}).get("enable", False))
     iterations = math.ceil(images / (per_device * world_size))
     accumulation = cfg.optim_wrapper.get("accumulative_counts")
     if accumulation is None:
@@ -126,6 +134,8 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         accumulation = wanted if counts_iterations else min(wanted, iterations)
         cfg.optim_wrapper.accumulative_counts = accumulation
         _stretch_schedule(cfg, accumulation)
+    else:
+        _count(cfg, "optim_wrapper", "accumulative_counts")
     length = cfg.train_cfg[unit]
     steps_per_epoch = math.ceil(iterations / accumulation)
     ends = [

@@ -1,8 +1,13 @@
+import logging
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.optim import OptimWrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.errors import UserError
@@ -129,6 +134,47 @@ def test_a_config_that_scales_its_rate_accumulates_nothing() -> None:
     cfg.auto_scale_lr.enable = True
     plan = plan_batch(cfg, 118_287, 1, auto_scale_lr=False)
     assert (plan.accumulation, plan.effective, plan.scale_learning_rate) == (1, 2, True)
+
+
+def test_a_rate_is_scaled_without_the_accumulation() -> None:
+    """As mmengine scales it, and the record says."""
+    cfg = make_config()
+    cfg.optim_wrapper.accumulative_counts = 8
+    plan = plan_batch(cfg, 118_287, 1, auto_scale_lr=True)
+    assert plan.effective == 16
+    assert "0.0001 -> 1.25e-05 (0.125 times, without the accumulation)" in str(plan)
+    runner = SimpleNamespace(_train_dataloader=cfg.train_dataloader, world_size=1, logger=logging, param_schedulers=[])
+    wrapper = OptimWrapper(torch.optim.SGD([torch.zeros(1)], lr=1e-4))
+    Runner.scale_lr(runner, wrapper, cfg.auto_scale_lr)
+    assert wrapper.optimizer.param_groups[0]["lr"] == pytest.approx(1.25e-05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (dict(accumulative_counts=0), r"optim_wrapper\.accumulative_counts must be a whole number of at least 1"),
+        (dict(optimizer=None), r"has no optim_wrapper\.optimizer"),
+        (dict(optimizer=dict(lr=-1)), r"lr must be a number of at least 0, not -1"),
+        (dict(optimizer=dict(lr=float("nan"))), r"lr must be a number of at least 0, not nan"),
+    ],
+)
+def test_an_optimizer_that_makes_no_sense(changes: dict[str, object], sentence: str) -> None:
+    cfg = make_config()
+    cfg.optim_wrapper.update(changes)
+    with pytest.raises(UserError, match=sentence):
+        plan_batch(cfg, 100, 1, auto_scale_lr=False)
+
+
+def test_settings_that_may_be_missing() -> None:
+    cfg = make_config(4)
+    cfg.train_cfg = dict(max_iters=100)
+    cfg.default_hooks.checkpoint = dict(by_epoch=False)
+    assert plan_batch(cfg, 100, 1, auto_scale_lr=False).accumulation == 4
+    assert "interval" not in cfg.default_hooks.checkpoint
+    cfg.auto_scale_lr = None
+    assert plan_batch(cfg, 100, 1, auto_scale_lr=False).tuned is None
+    with pytest.raises(UserError, match="base_batch_size"):
+        plan_batch(cfg, 100, 1, auto_scale_lr=True)
 
 
 def test_an_accumulation_in_the_config_is_kept() -> None:

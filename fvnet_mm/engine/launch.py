@@ -10,7 +10,9 @@ from datetime import timedelta
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, init_dist
+from mmengine.registry import MODEL_WRAPPERS
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.nn.parallel import DistributedDataParallel
 
 from fvnet_mm.engine.config_file import replace_sync_batch_norm
 from fvnet_mm.errors import UserError
@@ -30,13 +32,12 @@ def start_processes(cfg: Config) -> None:
     """
     if cfg.launcher == "none":
         return
-    settings = dict(cfg.env_cfg.dist_cfg)
+    settings = dict((cfg.get("env_cfg") or {}).get("dist_cfg") or {})
     try:
         if torch.cuda.is_available():
             init_dist(cfg.launcher, **settings)
             return
-        # mmengine's own default names a GPU.
-        cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
+        cfg.model_wrapper_cfg = _wrapper_on_cpus(cfg)
         if cfg.launcher == "slurm":
             os.environ.update(_as_torch_has_it())
         torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=settings.get("timeout", 1800)))
@@ -46,6 +47,21 @@ def start_processes(cfg: Config) -> None:
             "tools/slurm_train.sh (or torchrun, srun), and if the port is in use choose another with PORT or "
             "MASTER_PORT."
         ) from error
+
+
+def _wrapper_on_cpus(cfg: Config) -> dict[str, object]:
+    """The config's own wrapper of the model, or mmengine's default but for the GPU that it names."""
+    default = dict(
+        type="MMDistributedDataParallel",
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get("find_unused_parameters", False),
+    )
+    wrapper = dict(cfg.get("model_wrapper_cfg") or default)
+    wrapper.setdefault("type", default["type"])
+    kind = MODEL_WRAPPERS.get(wrapper["type"])
+    if isinstance(kind, type) and issubclass(kind, DistributedDataParallel):
+        wrapper["device_ids"] = None
+    return wrapper
 
 
 def _as_torch_has_it() -> dict[str, str]:

@@ -57,7 +57,7 @@ class WatchdogHook(Hook):
             self._at(None)  # the metrics, which the main process computes while the others wait
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._at(None)  # a slow disk is no hang
+        self._at(None)  # a slow disk is no hang; the main process alone saves, and the others wait for it
 
     def after_train(self, runner: Runner) -> None:
         if self._watchdog is not None:
@@ -75,6 +75,7 @@ class Watchdog:
         place: What the process is at; None while nothing is watched.
         since: When it came there, on this process's monotonic clock.
         ended: Set to end the thread.
+        thread: The thread itself.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -95,7 +96,8 @@ class Watchdog:
         self._store = dist.PrefixStore(f"fvnet_mm/watchdog/{attempt}", store)
         self._seen: dict[int, tuple[str, float]] = {}
         self._tell(None, 0.0)  # whoever falls silent before the thread's first round has a name
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
 
     def _watch(self) -> None:
         period = min(self.timeout / 10, 5.0)
@@ -103,7 +105,11 @@ class Watchdog:
             place, age = self.place, time.monotonic() - self.since
             try:
                 self._tell(place, age)
-                verdict = self._verdict(self._listen(), place, age, 3 * period)
+                states = self._listen()
+                if _waited_for(states, 3 * period):
+                    self.since = time.monotonic()
+                    continue
+                verdict = self._verdict(states, place, age, 3 * period)
             except RuntimeError as error:  # torch.distributed.DistError, and what older releases raise
                 verdict = f"rank 0 or the launcher, where the processes meet, does not answer ({error!s:.80})"
             if place is not None and age > self.timeout:
@@ -147,6 +153,13 @@ class Watchdog:
                 f"{who} does not answer, {where}" if rank in silent else f"{who} is in {state.get('lines', 'no line')}"
             )
         return f"{'; '.join(words)}; the other processes have waited at {place} for {age:.0f} s"
+
+
+def _waited_for(states: dict[int, tuple[dict, float]], silence: float) -> bool:
+    """Whether a process that answers is at something that may take its time, such as a checkpoint, or metrics."""
+    return any(
+        quiet <= silence and state.get("place", "") is None and not state["waits"] for state, quiet in states.values()
+    )
 
 
 def _end(sentence: str) -> None:

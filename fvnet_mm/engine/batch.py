@@ -195,7 +195,7 @@ def _stretch_schedule(cfg: Config, factor: int) -> None:
         if str(cfg.train_cfg.get("type", "IterBasedTrainLoop")).endswith(("IterBasedTrainLoop", "ResumableIterLoop")):
             cfg.train_cfg.setdefault("val_interval", _VAL_INTERVAL)
         _stretch(cfg.train_cfg, _LOOP_COUNTS, factor)
-        checkpoint = cfg.default_hooks.get("checkpoint")
+        checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint")
         if checkpoint and not checkpoint.get("by_epoch", True):
             _stretch(checkpoint, ("interval", "save_begin"), factor)
 

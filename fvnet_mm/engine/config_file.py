@@ -132,8 +132,8 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
     them: ``model.backbone.unit=["SiLUUnit",{"type":"FTFU","dt":4}]``.
 
     Raises:
-        UserError: A word has no ``=``, a dictionary is no JSON, a key leads to where nothing can be set, or
-            ``custom_imports`` name what cannot be imported.
+        UserError: A word has no ``=``, a bracket is not closed, a dictionary is no JSON, a key leads to where nothing
+            can be set, or ``custom_imports`` name what cannot be imported.
     """
     values: dict[str, object] = {}
     for option in options:
@@ -167,7 +167,10 @@ def _read_option(option: str) -> dict[str, object]:
             ) from error
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    return parser.parse_args(["--cfg-options", option]).cfg_options
+    try:
+        return parser.parse_args(["--cfg-options", option]).cfg_options
+    except AssertionError as error:  # mmengine's, of a bracket that is not closed
+        raise UserError(f"--cfg-options {option} cannot be read: {error}") from error
 
 
 def innermost_dataset(dataset: ConfigDict) -> ConfigDict:

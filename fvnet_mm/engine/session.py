@@ -96,7 +96,8 @@ def train(arguments: argparse.Namespace) -> RunResult:
 
 
 def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, warnings: list[str]) -> RunResult:
-    _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator", "optim_wrapper")
+    _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator")
+    _require(cfg, "optim_wrapper", "optim_wrapper.optimizer")
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
@@ -145,6 +146,8 @@ def test(arguments: argparse.Namespace) -> RunResult:
 
 def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
     _require(cfg, "test_dataloader", "test_cfg", "test_evaluator")
+    if arguments.demo:  # which scales all of them down
+        _require(cfg, "train_dataloader", "train_cfg", "optim_wrapper", "optim_wrapper.optimizer")
     start_processes(cfg)
     cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)  # what is checked and recorded is what is tested
     data = select_data(cfg, arguments, names=("val",))
@@ -168,7 +171,10 @@ def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
 def _require(cfg: Config, *parts: str) -> None:
     """Raises a UserError if a config says nothing of a part that the run needs."""
     for part in parts:
-        if not isinstance(cfg.get(part), dict | list | tuple):
+        found = cfg
+        for key in part.split("."):
+            found = found.get(key) if isinstance(found, Config | dict) else None
+        if not isinstance(found, dict | list | tuple):
             raise UserError(f"{cfg.filename} has no settings in {part}, which this tool needs; complete the config.")
 
 

@@ -250,11 +250,18 @@ def build_state(data: Path) -> dict[str, torch.Tensor]:
         ("train_dataloader.dataset.type=CocoDatset", ["CocoDatset"]),
         ("model.backbone.init_cfg.checkpoint=weights.pth", ["initial weights", "'type' is missing"]),
         ("optim_wrapper=3", ["optim_wrapper"]),
+        ("optim_wrapper.optimizer=None", ["no settings in optim_wrapper.optimizer"]),
     ],
 )
 def test_option_that_makes_no_sense(option: str, words: list[str], refused: Callable[..., str], data: Path) -> None:
     sentence = refused("train", "--data", data, "--cfg-options", option)
     assert all(word in sentence for word in words), sentence
+
+
+def test_a_demo_needs_what_it_scales_down(refused: Callable[..., str], data: Path) -> None:
+    torch.save({"state_dict": {}}, data / "a.pth")
+    sentence = refused("test", data / "a.pth", "--demo", "--cfg-options", "optim_wrapper=None")
+    assert "no settings in optim_wrapper" in sentence
 
 
 def test_boxes_without_area(refused: Callable[..., str], data: Path) -> None:

@@ -47,6 +47,12 @@ def test_options_may_be_dictionaries() -> None:
     assert cfg.default_hooks.checkpoint.filename_tmpl == "step_{}.pth"
 
 
+@pytest.mark.parametrize("value", ["[1,2", "(1,2", "1,2]"])
+def test_a_bracket_that_is_not_closed_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match=r"--cfg-options a=.*cannot be read"):
+        apply_overrides(Config(dict(a=1)), [f"a={value}"])
+
+
 @pytest.mark.parametrize("value", ["{type:FTFU}", "[SiLUUnit,{'type':'FTFU'}]", "[{]"])
 def test_a_dictionary_that_is_no_json_is_refused(value: str) -> None:
     cfg = Config(dict(model=dict(backbone=dict(type="FVNet"))))

@@ -241,6 +241,20 @@ def test_a_classifiers_folder_of_another_name(tiny_classes: Path, tmp_path: Path
     assert (folder.val.folder, folder.val.image_count) == (tmp_path / "test", 12)
 
 
+@pytest.mark.parametrize(
+    ("config", "data"),
+    [("retinanet_fvnet_t_coco", "tiny_coco"), (SEMANTIC_FPN.stem, "tiny_ade20k"), ("fvnet_t_in1k", "tiny_classes")],
+)
+def test_a_config_without_a_test(config: str, data: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    cfg = Config.fromfile(CONFIGS / f"{config}.py")
+    cfg.pop("test_dataloader")
+    task = task_of(cfg)
+    task.scale_down(cfg)
+    task.use(cfg, task.find(request.getfixturevalue(data), ("train", "val")))
+    task.keep_predictions(cfg, tmp_path / "predictions")
+    assert str(request.getfixturevalue(data).resolve()) in str(cfg.val_dataloader)
+
+
 def test_images_are_scaled_everywhere() -> None:
     cfg = Config.fromfile(CONFIGS / "semantic_fpn_fvnet_t_ade20k.py")
     scale_images(cfg, (96, 64))

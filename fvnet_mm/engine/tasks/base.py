@@ -10,9 +10,9 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from rich.progress import Progress
 
-from fvnet_mm.data.ade20k_layout import Ade20kFolder
-from fvnet_mm.data.coco_layout import CocoFolder
-from fvnet_mm.data.image_folder import ImageFolder
+from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit
+from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit
+from fvnet_mm.data.image_folder import ImageFolder, ImageFolderSplit
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.errors import UserError
 
@@ -108,6 +108,14 @@ def evaluators(cfg: Config) -> Iterator[ConfigDict]:
             yield from as_list(cfg[part])
 
 
+def data_sets(cfg: Config, folder: Folder) -> Iterator[tuple[ConfigDict, CocoSplit | Ade20kSplit | ImageFolderSplit]]:
+    """The data sets of a config's loaders, as far as there are any, and the split of a folder that is each one's."""
+    for name, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
+        loader = cfg.get(f"{name}_dataloader")
+        if split is not None and loader:
+            yield innermost_dataset(loader.dataset), split
+
+
 def as_list(value: object) -> list:
     """A list or tuple as a list, anything else as a list of it alone."""
     return list(value) if isinstance(value, list | tuple) else [value]
@@ -117,7 +125,7 @@ def scale_images(cfg: Config, size: tuple[int, int]) -> None:
     """Sets the (width, height) that every pipeline of a config brings its images to."""
     width, height = size
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for transform in innermost_dataset(cfg[loader].dataset).pipeline:
+        for transform in innermost_dataset(cfg[loader].dataset).pipeline if cfg.get(loader) else ():
             match transform["type"].rpartition(".")[2]:
                 case "Resize" | "RandomResize":
                     transform["scale"] = size

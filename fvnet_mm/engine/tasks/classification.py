@@ -14,6 +14,7 @@ from fvnet_mm.engine.tasks.base import (
     DataSplit,
     Task,
     as_list,
+    data_sets,
     evaluators,
     progress_bar,
     refuse_bad,
@@ -81,10 +82,7 @@ class Classification(Task):
                 f"{cfg.config_name} learns from a teacher of {known} classes, and {folder.root} has "
                 f"{len(folder.classes)}; use the config without '_distilled'."
             )
-        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
-            if split is None:
-                continue
-            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+        for dataset, split in data_sets(cfg, folder):
             if not any(transform["type"].endswith("LoadImageFromFile") for transform in dataset.pipeline):
                 raise UserError(
                     f"{cfg.filename} reads a {dataset.type}, which holds no image files; use a config that reads "
@@ -114,7 +112,7 @@ class Classification(Task):
 
     def keep_predictions(self, cfg: Config, place: Path) -> None:
         for key in ("val", "test"):
-            if cfg.get(f"{key}_evaluator"):
+            if cfg.get(f"{key}_evaluator") and cfg.get(f"{key}_dataloader"):
                 own = [metric for metric in as_list(cfg[f"{key}_evaluator"]) if metric["type"] != "SavedPredictions"]
                 saved = dict(type="SavedPredictions", out_file=f"{place}.json", image_dir=str(_image_dir(cfg, key)))
                 cfg[f"{key}_evaluator"] = [*own, saved]

@@ -16,6 +16,7 @@ from fvnet_mm.engine.tasks.base import (
     DataSource,
     DataSplit,
     Task,
+    data_sets,
     evaluators,
     how_to_get,
     progress_bar,
@@ -110,10 +111,7 @@ class Detection(Task):
 
     def use(self, cfg: Config, folder: CocoFolder) -> None:
         self._check_masks(cfg, filter(None, (folder.train, folder.val)))
-        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
-            if split is None:
-                continue
-            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+        for dataset, split in data_sets(cfg, folder):
             dataset.data_root = ""
             dataset.ann_file = str(split.annotation_file.resolve())
             dataset.data_prefix = dict(img=f"{split.image_dir.resolve()}/")

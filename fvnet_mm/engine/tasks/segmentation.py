@@ -15,6 +15,7 @@ from fvnet_mm.engine.tasks.base import (
     DataSource,
     DataSplit,
     Task,
+    data_sets,
     evaluators,
     how_to_get,
     progress_bar,
@@ -92,10 +93,7 @@ class Segmentation(Task):
         return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped), tuple(warnings))
 
     def use(self, cfg: Config, folder: Ade20kFolder) -> None:
-        for key, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
-            if split is None:
-                continue
-            dataset = innermost_dataset(cfg[f"{key}_dataloader"].dataset)
+        for dataset, split in data_sets(cfg, folder):
             # mmseg's ADE20KDataset takes no classes but its own.
             dataset.type = "BaseSegDataset"
             dataset.data_root = ""

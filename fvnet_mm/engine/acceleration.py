@@ -39,10 +39,9 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool, graphs: bool = 
     optimizer = cfg.optim_wrapper.get("optimizer") or {}
     if optimizer.get("type") in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & optimizer.keys():
         optimizer["fused"] = True
-    if compiled:
-        _require_compiler()
     cfg.channels_last = bool(channels_last or cfg.get("channels_last", False))
     cfg.compile_trunk = bool(compiled or cfg.get("compile_trunk", False))
+    require_compiler(cfg)
     cfg.graph_trunk = bool(graphs or cfg.get("graph_trunk", False))
     if cfg.graph_trunk and cfg.compile_trunk:
         raise UserError("--cuda-graphs and --compile (graph_trunk and compile_trunk in the config) exclude each other.")
@@ -85,10 +84,21 @@ def accelerate_model(model: nn.Module, cfg: Config) -> nn.Module:
     return model
 
 
-def _require_compiler() -> None:
+def require_compiler(cfg: Config) -> None:
+    """Makes certain that a config's trunk can be compiled if it is to be.
+
+    Raises:
+        UserError: There is no C++ compiler, or on a GPU no Triton.
+    """
+    if not cfg.get("compile_trunk"):
+        return
     if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "cl")))):
         raise UserError(
-            "--compile needs a C++ compiler and there is none in PATH; install g++ or clang++, or leave --compile away."
+            "--compile (compile_trunk in the config) needs a C++ compiler and there is none in PATH; install g++ or "
+            "clang++, or leave it away."
         )
     if torch.cuda.is_available() and find_spec("triton") is None:
-        raise UserError("--compile needs Triton on a GPU and it is not installed; `pip install triton` brings it.")
+        raise UserError(
+            "--compile (compile_trunk in the config) needs Triton on a GPU and it is not installed; "
+            "`pip install triton` brings it."
+        )

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 
-from fvnet_mm.engine.acceleration import accelerate
+from fvnet_mm.engine.acceleration import accelerate, require_compiler
 from fvnet_mm.engine.agreement import MeanLossHook
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
@@ -146,6 +146,7 @@ def test(arguments: argparse.Namespace) -> RunResult:
 
 def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
     _require(cfg, "test_dataloader", "test_cfg", "test_evaluator")
+    require_compiler(cfg)
     if arguments.demo:  # which scales all of them down
         _require(cfg, "train_dataloader", "train_cfg", "optim_wrapper", "optim_wrapper.optimizer")
     start_processes(cfg)

@@ -134,8 +134,13 @@ def test_a_compiled_trunk_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_compiling_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(UserError, match=r"--compile needs a C\+\+ compiler"):
+    with pytest.raises(UserError, match=r"--compile .* needs a C\+\+ compiler"):
         accelerate(config(type="AdamW"), channels_last=False, compiled=True)
+    configured = config(type="AdamW")
+    configured.compile_trunk = True
+    with pytest.raises(UserError, match=r"compile_trunk in the config\) needs a C\+\+ compiler"):
+        accelerate(configured, channels_last=False, compiled=False)
+    accelerate(config(type="AdamW"), channels_last=False, compiled=False)
 
 
 def test_graphs_need_a_gpu_and_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +148,7 @@ def test_graphs_need_a_gpu_and_no_compiler(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match=r"--cuda-graphs .* needs an NVIDIA GPU"):
         accelerate(config(type="AdamW"), channels_last=False, compiled=False, graphs=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("fvnet_mm.engine.acceleration._require_compiler", lambda: None)
+    monkeypatch.setattr("fvnet_mm.engine.acceleration.require_compiler", lambda cfg: None)
     with pytest.raises(UserError, match=r"--cuda-graphs and --compile .* exclude each other"):
         accelerate(config(type="AdamW"), channels_last=False, compiled=True, graphs=True)
 

@@ -35,11 +35,13 @@ class RunCheckpointHook(CheckpointHook):
         self.on_full_disk = on_full_disk
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
+        before = self.last_ckpt
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         except OSError as error:
             if self.on_full_disk == "stop" or not is_full_disk(error):
                 raise
+            self.last_ckpt = before
             name = self.filename_tmpl.format(step)
             runner.logger.warning(f"the disk of {self.out_dir} is full: going on without {name} ({error.strerror})")
             return

@@ -14,9 +14,11 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
 
 from fvnet_mm.engine.agreement import any_process
+from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.epochs import position
 from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
+from fvnet_mm.engine.saving import is_full_disk
 from fvnet_mm.engine.workers import STOPPING
 from fvnet_mm.errors import Stopped
 
@@ -105,17 +107,17 @@ class StopHook(Hook):
             if not counts_iterations(runner):
                 checkpoint = f"epoch_{runner.epoch}_iter_{batch_idx + 1}.pth"
             place = position(runner, batch_idx + 1)
-            self._save(runner, checkpoint, dict(epoch=runner.epoch, iter=runner.iter + 1, **place))
+            saved = self._save(runner, checkpoint, dict(epoch=runner.epoch, iter=runner.iter + 1, **place))
             barrier()  # the launcher ends all processes when the first is gone
-            self._stop(checkpoint)
+            self._stop(saved)
 
     def after_train_epoch(self, runner: Runner) -> None:
         if counts_iterations(runner) or not any_process(self.signals.received is not None):
             return
         checkpoint = f"epoch_{runner.epoch + 1}.pth"
-        self._save(runner, checkpoint, dict(epoch=runner.epoch + 1, iter=runner.iter))
+        saved = self._save(runner, checkpoint, dict(epoch=runner.epoch + 1, iter=runner.iter))
         barrier()
-        self._stop(checkpoint)
+        self._stop(saved)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None, outputs: object = None
@@ -128,12 +130,24 @@ class StopHook(Hook):
     def after_train(self, runner: Runner) -> None:
         self.signals.heeded = False
 
-    def _save(self, runner: Runner, checkpoint: str, meta: dict[str, int]) -> None:
-        """Writes a checkpoint, unless the schedule has just had it written, and the record."""
+    def _save(self, runner: Runner, checkpoint: str, meta: dict[str, int]) -> str:
+        """Writes a checkpoint, unless the schedule has just had it written, and the record.
+
+        Returns:
+            The checkpoint that the run can go on from: an earlier one where the disk is full and the run goes on.
+        """
         scheduled = [hook.last_ckpt for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         if checkpoint not in {Path(written or "").name for written in scheduled}:
-            runner.save_checkpoint(runner.work_dir, checkpoint, meta=meta, backend_args=dict(backend="atomic"))
+            try:
+                runner.save_checkpoint(runner.work_dir, checkpoint, meta=meta, backend_args=dict(backend="atomic"))
+            except OSError as error:
+                if not (self.record.tolerates_full_disk and is_full_disk(error)):
+                    raise
+                runner.logger.warning(f"the disk of {runner.work_dir} is full: stopping without {checkpoint}")
+                newest, _ = newest_checkpoint(Path(runner.work_dir))
+                checkpoint = newest.name if newest else "the beginning"
         self.record.interrupted()
+        return checkpoint
 
     def _stop(self, checkpoint: str) -> None:
         number = self.signals.received or signal.SIGTERM

@@ -434,6 +434,27 @@ def test_a_full_disk(
         assert names == first | {"epoch_3.pth", "epoch_3.pth.sha256"}
 
 
+def test_a_full_disk_when_a_run_is_stopped(
+    run: Run, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it goes on from is there, and is not what there was no room for."""
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    config = with_hook(RETINANET, tmp_path, "type='SignalAt', number=15, iteration=7")  # of twelve
+    words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", "--cfg-options"]
+    assert run("train", config, *words, "default_hooks.checkpoint.on_full_disk=go-on") == 143
+    printed = capfd.readouterr()
+    assert "stopping without epoch_2.pth" in printed.out + printed.err
+    assert printed.err.strip().splitlines()[-1] == "stopped by SIGTERM; --resume goes on from epoch_1.pth."
+    assert [path.name for path in (tmp_path / "work").glob("*.pth")] == ["epoch_1.pth"]
+
+
 def test_the_only_checkpoint_goes_after_the_next_is_there(
     run: Run, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ Imports neither torch nor the OpenMMLab libraries, so that ``--help`` answers at
 import argparse
 import os
 import re
+import select
 import shlex
 import shutil
 import sys
@@ -81,7 +82,12 @@ def add_initial_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def test_command(arguments: argparse.Namespace, checkpoint: Path | None) -> str:
-    """The command line that tests what a command line of ``tools/train.py`` has trained, to be typed as it is."""
+    """The command line that tests what a command line of ``tools/train.py`` has trained, to be typed as it is.
+
+    Where the training has left no checkpoint it says so.
+    """
+    if checkpoint is None:
+        return "nothing to test: the run has left no checkpoint"
     words = [sys.executable, Path(sys.argv[0]).with_name("test.py"), arguments.config, checkpoint]
     for flag in ("--demo", "--skip-bad-images"):
         words += [flag] if getattr(arguments, flag[2:].replace("-", "_")) else []
@@ -139,7 +145,9 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     try:
         main(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # what read the output, such as head, has seen enough
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except UserError as error:
@@ -152,6 +160,13 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
         resumable = hasattr(arguments, "resume")
         print("\ninterrupted" + "; --resume goes on from the last checkpoint" * resumable, file=sys.stderr)
         sys.exit(130)
+
+
+def _nobody_reads() -> bool:
+    """Whether what read the standard output, such as head, has seen enough and is gone."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # asks for nothing; that the other end is closed is told always
+    return bool(output.poll(0))
 
 
 def _complain(sentence: str) -> int:

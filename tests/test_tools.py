@@ -47,6 +47,21 @@ def test_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_is_gone_ends_a_tool_quietly_and_no_other_pipe_does() -> None:
+    tool = "import argparse; from fvnet_mm.cli import run_tool; run_tool({}, argparse.ArgumentParser())"
+    prints = "lambda arguments: [print('x' * 100_000) for _ in range(9)]"
+    with subprocess.Popen(
+        [sys.executable, "-c", tool.format(prints)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        child.stdout.read(1)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 1
+    other = "lambda arguments: (_ for _ in ()).throw(BrokenPipeError('of a worker'))"
+    done = subprocess.run([sys.executable, "-c", tool.format(other)], capture_output=True, text=True, check=False)
+    assert "BrokenPipeError: of a worker" in done.stderr
+
+
 def test_demo_learns_and_its_next_command_works(tmp_path: Path) -> None:
     """The demo to its end, as a stranger runs it from another folder: on all cores, whose number its roundings depend
     on. Its trunk is the least FVNet, and its head as wide as that, not to spend ten minutes.
@@ -85,6 +100,7 @@ def test_the_next_command_tests_on_what_was_evaluated() -> None:
         work_dir=None,
         cfg_options=[*given, "test_evaluator.ignore_index=5"],
     )
+    assert cli.test_command(arguments, None) == "nothing to test: the run has left no checkpoint"
     words = shlex.split(cli.test_command(arguments, Path("epoch_1.pth")))
     assert words[words.index("--cfg-options") + 1 :] == [
         "test_evaluator.ignore_index=5",

@@ -79,7 +79,7 @@ def refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]
 
 def _clear(work_dir: Path) -> None:
     if is_main_process():
-        for path in work_dir.glob("*.pth"):
+        for path in numbered_checkpoints(work_dir):
             remove_checkpoint(path)
 
 

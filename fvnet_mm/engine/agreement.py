@@ -1,10 +1,17 @@
 """What the processes of a distributed run decide, and say, together."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
-from mmengine.dist import all_reduce, get_comm_device, get_world_size
+from mmengine.dist import all_reduce, broadcast_object_list, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.runner import Runner
+
+from fvnet_mm.errors import UserError
+
+Decision = TypeVar("Decision")
 
 
 def any_process(flag: bool) -> bool:
@@ -14,6 +21,27 @@ def any_process(flag: bool) -> bool:
     votes = torch.tensor([int(flag)], device=get_comm_device())
     all_reduce(votes, op="max")
     return bool(votes.item())
+
+
+def decided_by_main(decide: Callable[[], Decision]) -> Decision:
+    """What the main process decides, in every process; every process must ask.
+
+    Args:
+        decide: Called in the main process alone.
+
+    Raises:
+        UserError: ``decide`` has raised it; all processes do.
+    """
+    answer: list[object] = [None, None]
+    if is_main_process():
+        try:
+            answer[0] = decide()
+        except UserError as error:
+            answer[1] = error
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
 
 
 class MeanLossHook(Hook):

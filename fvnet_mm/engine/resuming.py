@@ -2,13 +2,15 @@
 
 import argparse
 import os
+import platform
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from fvnet_mm.engine.agreement import decided_by_main
 from fvnet_mm.engine.checkpoint import newest_checkpoint, numbered_checkpoints, remove_checkpoint
 from fvnet_mm.engine.data_source import demo_folder
 from fvnet_mm.engine.hooks import counts_iterations
@@ -93,11 +95,32 @@ def choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | N
 
     Raises:
         UserError: A folder is named that has no intact checkpoint, or a checkpoint beside whose run the work dir holds
-            another one, or a later state of it.
+            another one, or a later state of it; or a process does not see the checkpoint that the main one has found.
     """
+    notes, checkpoint = decided_by_main(lambda: _find_checkpoint(Path(cfg.work_dir), wanted))
+    if checkpoint is not None and not checkpoint.is_file() and not is_main_process():
+        raise UserError(
+            f"process {get_rank()} on {platform.node()} does not see {checkpoint.absolute()}, from which the main one "
+            "resumes; the work dir must be a folder that all nodes share."
+        )
+    cfg.resume = False
+    if cfg.get("load_from"):
+        remove_pretrained(cfg.model)  # they would be overwritten
+    if checkpoint is not None:
+        return [*notes, f"resumed from {checkpoint}"], checkpoint
+    if wanted is not None:
+        notes.append(f"nothing to resume in {cfg.work_dir if wanted == 'auto' else wanted}")
+    if cfg.get("load_from"):
+        return [*notes, f"fine-tuned from {cfg.load_from}"], None
+    initial = fetch_pretrained(cfg.model)
+    return [*notes, *(initial or ["from scratch"])], None
+
+
+def _find_checkpoint(work_dir: Path, wanted: str | None) -> tuple[list[str], Path | None]:
+    """The checkpoint that is resumed, and what to say of those passed over."""
     notes: list[str] = []
     checkpoint = None
-    folder = Path(cfg.work_dir) if wanted == "auto" else Path(wanted or "")
+    folder = work_dir if wanted == "auto" else Path(wanted or "")
     if wanted is not None and folder.is_dir():
         checkpoint, damaged = newest_checkpoint(folder)
         notes = [f"{path.name} {fault}: passed over" for path, fault in damaged]
@@ -106,18 +129,8 @@ def choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | N
     elif wanted not in (None, "auto"):
         checkpoint = folder
     if checkpoint is not None and wanted != "auto":
-        _refuse_later_checkpoint(checkpoint, Path(cfg.work_dir))
-    cfg.resume = False
-    if cfg.get("load_from"):
-        remove_pretrained(cfg.model)  # they would be overwritten
-    if checkpoint is not None:
-        return [*notes, f"resumed from {checkpoint}"], checkpoint
-    if wanted is not None:
-        notes.append(f"nothing to resume in {folder}")
-    if cfg.get("load_from"):
-        return [*notes, f"fine-tuned from {cfg.load_from}"], None
-    initial = fetch_pretrained(cfg.model)
-    return [*notes, *(initial or ["from scratch"])], None
+        _refuse_later_checkpoint(checkpoint, work_dir)
+    return notes, checkpoint
 
 
 def _refuse_later_checkpoint(checkpoint: Path, work_dir: Path) -> None:

@@ -12,7 +12,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import RUNNERS
 
 from fvnet_mm.engine.acceleration import accelerate, require_compiler
-from fvnet_mm.engine.agreement import MeanLossHook
+from fvnet_mm.engine.agreement import MeanLossHook, decided_by_main
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
@@ -87,9 +87,9 @@ def train(arguments: argparse.Namespace) -> RunResult:
     """
     cfg = load_config(arguments)
     work_dir = Path(cfg.work_dir)
-    arguments.resume = resumption(arguments.resume, work_dir)
     with reported_to_launcher(), full_disk_in_words(work_dir, resumable=True), StopSignals().watched() as signals:
         start_processes(cfg)
+        arguments.resume = decided_by_main(lambda: resumption(arguments.resume, work_dir))
         # The main process locks for all.
         with only_training_in(work_dir) if is_main_process() else nullcontext() as note:
             return _train(cfg, arguments, signals, [note] if note else [])
@@ -101,7 +101,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
-    warnings += refuse_other_run(Path(cfg.work_dir), arguments)
+    warnings += decided_by_main(lambda: refuse_other_run(Path(cfg.work_dir), arguments))
     data = select_data(cfg, arguments)
     _override_again(cfg, arguments.cfg_options)
     norms = settle_norms(cfg)

@@ -3,13 +3,11 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fvnet_mm.data.ade20k_layout import IGNORED, Ade20kFolder, Ade20kSplit
+from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit
 from fvnet_mm.data.coco_layout import CocoFolder
 from fvnet_mm.engine.coco_metric import CocoResult
 from fvnet_mm.engine.tasks.base import Folder
@@ -32,7 +30,7 @@ def result_of(
     Args:
         logged: The metrics under the libraries' names.
         kept: What a detector's evaluator kept, or a segmentor's confusion matrix. None of one that keeps nothing: then
-            a detector's classes have no figures of their own, and a segmentor's label maps are read.
+            classes have no figures of their own.
         folder: The data it ran on.
         place: Where the predictions are: a folder, or files with suffixes added; None where they are not kept in the
             form that a record names.
@@ -47,8 +45,8 @@ def result_of(
         if kept is not None:
             metrics, per_class = metrics | kept.metrics, kept.per_class
     elif isinstance(folder, Ade20kFolder):
-        if _evaluated(folder.val, place):
-            confusion = sum_confusion(folder.val, place, len(folder.classes)) if kept is None else kept
+        if _evaluated(folder.val, place) and kept is not None:
+            confusion = kept
             overall, by_class = segmentation_figures(confusion)
             metrics, per_class = metrics | overall, dict(zip(folder.classes, by_class, strict=True))
     else:
@@ -93,33 +91,6 @@ def _evaluated(split: Ade20kSplit, place: Path) -> bool:
     return len(set(names)) == len(names) and all((place / name).is_file() for name in names)
 
 
-def sum_confusion(split: Ade20kSplit, place: Path, classes: int) -> np.ndarray:
-    """The pixels of class i (row) that were taken for class j, over all images: shape (classes, classes), int64."""
-
-    def of_image(names: tuple[str, str]) -> np.ndarray:
-        stem, label = names
-        return confusion_of(_pixels(split.label_dir / label), _pixels(place / f"{Path(stem).name}.png"), classes)
-
-    total = np.zeros((classes, classes), np.int64)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for matrix in pool.map(of_image, zip(split.stems, split.label_names, strict=True)):
-            total += matrix
-    return total
-
-
-def confusion_of(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """The confusion matrix of an image.
-
-    Args:
-        truth: Labels (H, W), where k + 1 is class k, and 0 and 255 count for nothing.
-        prediction: Labels (H, W) likewise, of which all are classes.
-        classes: Number of classes.
-    """
-    counted = (truth != 0) & (truth != IGNORED)
-    pairs = (truth[counted].astype(np.int64) - 1) * classes + (prediction[counted].astype(np.int64) - 1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
 def segmentation_figures(confusion: np.ndarray) -> tuple[Figures, list[Figures]]:
     """mIoU, mAcc and aAcc, and IoU and Acc of each class, in percent, as mmseg's ``IoUMetric`` but not rounded."""
     hit, truth, taken = np.diag(confusion), confusion.sum(1), confusion.sum(0)
@@ -143,11 +114,6 @@ def _classifier_figures(file: Path, classes: Sequence[str]) -> dict[str, Figures
         name: {"top-1": 100 * float(right[labels == k].mean()) if (labels == k).any() else None}
         for k, name in enumerate(classes)
     }
-
-
-def _pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image)
 
 
 def _or_none(value: np.floating) -> float | None:

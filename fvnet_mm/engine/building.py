@@ -2,11 +2,13 @@
 
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
 
 from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
 from fvnet_mm.errors import UserError
@@ -22,6 +24,17 @@ _LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmse
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A model without the wrapper that it has among several processes."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def enumeration(items: Iterable[object]) -> str:
+    """'4', '4 and 8', '4, 8 and 16': at least one item in words."""
+    *first, last = map(str, items)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import torch
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils._pytree import tree_leaves
+
+from fvnet_mm.engine.building import unwrapped
 
 
 class Outputs:
@@ -95,7 +96,7 @@ class FiniteEvaluationHook(Hook):
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         if batch_idx == 0:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrapped(runner.model)
             # A compiled part calls its hooks or not, as it was when it was compiled; what reads it is not compiled.
             parts = [(name, part) for name, part in model.named_children() if part._compiled_call_impl is None]
             self._outputs = Outputs()

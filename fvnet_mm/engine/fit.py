@@ -10,7 +10,7 @@ from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.backbones.arch import STRIDES
-from fvnet_mm.engine.building import BROKEN, in_words
+from fvnet_mm.engine.building import BROKEN, enumeration, in_words
 from fvnet_mm.engine.memory import is_out_of_memory
 from fvnet_mm.errors import UserError
 
@@ -106,7 +106,7 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
         if not _lie_at(sizes, expected):
             print_log(
                 f"the backbone {name} gives maps of strides {_strides(sizes)} where the config's other trunks give "
-                f"{_join(expected)}: the network runs, at another cost than theirs.",
+                f"{enumeration(expected)}: the network runs, at another cost than theirs.",
                 "current",
                 logging.WARNING,
             )
@@ -162,7 +162,8 @@ def _check_strides(model: nn.Module, name: str, sizes: list[int]) -> bool:
         if not _lie_at(taken, stated[: len(taken)]):
             raise UserError(
                 f"the backbone {name} gives the neck maps of strides {_strides(taken)}, which {type(head).__name__} "
-                f"takes for {_join(stated[: len(taken)])}; correct the strides of the backbone's stages, or the head's."
+                f"takes for {enumeration(stated[: len(taken)])}; correct the strides of the backbone's stages, or the "
+                "head's."
             )
         return True
     return False
@@ -184,12 +185,7 @@ def _lie_at(sizes: list[int], strides: Sequence[float]) -> bool:
 
 
 def _strides(sizes: list[int]) -> str:
-    return _join([round(PROBE / size) for size in sizes])
-
-
-def _join(numbers: Sequence[float]) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
+    return enumeration([round(PROBE / size) for size in sizes])
 
 
 def _is_a(part: nn.Module, names: set[str]) -> bool:

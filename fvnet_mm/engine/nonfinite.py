@@ -10,12 +10,12 @@ import torch
 from mmengine.dist import all_gather_object, master_only
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from fvnet_mm.engine.agreement import any_process
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.finite_outputs import first_in_training
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
@@ -50,7 +50,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         wrapper: OptimWrapper = runner.optim_wrapper
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         wrapper.backward = self._noting_losses(wrapper.backward)
         wrapper.step = self._only_finite(wrapper.step, wrapper, model)
 
@@ -135,7 +135,7 @@ class NonFiniteHook(Hook):
 
     def _repeat(self, runner: Runner, processes: list[dict[str, object]]) -> str | None:
         """The module whose output was the first that is not finite, added to what is said of each process."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         first, failure = first_in_training(model, runner.optim_wrapper, self._batches)
         for part, found in zip(processes, all_gather_object((first, failure)), strict=True):
             part["first_output"], part["not_repeated"] = found

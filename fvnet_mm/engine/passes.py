@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.loaders import loader_of
 from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
@@ -54,7 +54,7 @@ def _in_words(runner: Runner, loader: str, error: Exception) -> str | None:
             f"({its}.num_workers, now {runner.cfg[its].get('num_workers', 0)}), or give a container more shared memory "
             "(--shm-size)."
         )
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     if (unreduced := unreduced_in_words(model, error)) is not None:
         return unreduced
     if "Expected more than 1 value per channel" in text:

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +21,7 @@ from fvnet_mm.bench.model_complexity import count_model, customary_shape
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.fingerprint import fingerprint
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import Folder
 from fvnet_mm.engine.trunk_source import source_digest
@@ -66,7 +66,7 @@ def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
     ``train()`` leaves in eval mode, and modules none of whose parameters takes a gradient. Those have no number of
     stages: ``frozen_stages`` names them. Single parameters that are fixed are part of the network.
     """
-    model = _unwrapped(model)
+    model = unwrapped(model)
     trunk = getattr(model, "backbone", None)
     stages = getattr(trunk, "frozen_stages", None)
     stages = stages if isinstance(stages, int) else -1
@@ -244,7 +244,3 @@ def _git_state(root: Path) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError):
         return None, None
     return commit, bool(changes)
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

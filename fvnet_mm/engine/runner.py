@@ -10,14 +10,13 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
-from fvnet_mm.engine.building import building
+from fvnet_mm.engine.building import building, unwrapped
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.epochs import ResumableEpochLoop
@@ -125,7 +124,7 @@ class SuiteRunner(Runner):
         revise_keys: Sequence[tuple[str, str]] = ((r"^module.", ""),),
     ) -> dict[str, object]:
         checkpoint = super().load_checkpoint(filename, map_location, strict, list(revise_keys))
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         state_dict = checkpoint.get("state_dict", checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, name): tensor for name, tensor in state_dict.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from fvnet_mm.engine.building import enumeration
 from fvnet_mm.engine.config_file import read_config
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS
@@ -63,8 +64,8 @@ def _check_stages(cfg: Config, name: str, channels: Sequence[int | None]) -> Non
 
 
 def _strides(stages: Iterable[int]) -> str:
-    *first, last = (str(_all_strides()[stage]) for stage in sorted(stages))
-    return f"strides {', '.join(first)} and {last}" if first else f"stride {last}"
+    strides = [_all_strides()[stage] for stage in sorted(stages)]
+    return f"stride{'s' * (len(strides) > 1)} {enumeration(strides)}"
 
 
 def _all_strides() -> tuple[int, ...]:

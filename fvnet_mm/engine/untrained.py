@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.state_dicts import some_of
 from fvnet_mm.errors import UserError
 
@@ -21,7 +21,7 @@ class UntrainedHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         runner.optim_wrapper.backward = self._looking(runner.optim_wrapper.backward, model, runner)
 
     def _looking(self, backward: Callable[..., None], model: nn.Module, runner: Runner) -> Callable[..., None]:

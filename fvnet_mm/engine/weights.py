@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import PretrainedInit, is_model_wrapper, update_init_info
+from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.checkpoint import MapLocation, read_checkpoint
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.state_dicts import some_of, under_prefix, weights_in, wrapper_prefixes
@@ -164,7 +165,7 @@ class PretrainedWeights:
 
 def loaded_weights(model: nn.Module) -> dict[str, WeightsReport]:
     """What :class:`PretrainedWeights` loaded into a model and its parts, by the part's name ('' for itself)."""
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     reports = ((name, getattr(module, "weights_report", None)) for name, module in model.named_modules())
     return {name: report for name, report in reports if isinstance(report, WeightsReport)}
 

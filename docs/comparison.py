@@ -6,32 +6,21 @@ python docs/comparison.py --check     exits with 1 where they are not there
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from enum import Enum
-from functools import cache
-from inspect import signature
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from ablation_rows import arguments_of
-from ablation_runs import NOT_VARIED, main_value, mean_cell, setting
+from ablation_runs import mean_cell
+from comparison_runs import FLOOR, Scores, Trunk, read_scores, run_elsewhere
 from marked import update_parts
 from rank_agreement import AGREEMENT, agreements
 from speed import RIVALS, by_trunk, in_order, model_of
 
-from fvnet_mm.backbones import FVNet
-from fvnet_mm.backbones.mpfb import units_of
 from fvnet_mm.bench.speed.statistics import ratio_of
-from fvnet_mm.engine.trunk import describe
-from fvnet_mm.errors import UserError
-from fvnet_mm.records import RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
-from fvnet_mm.records.reading import RECORD, read_record
+from fvnet_mm.records.reading import RECORD
 from fvnet_mm.report.leaderboard.names import TRUNKS
 from fvnet_mm.report.statistics.seeds import decide, welch
 
@@ -53,104 +42,10 @@ RUNS = tuple(
 SPEEDS = ("cpu_batch1", "h100_batch32")
 """The benchmark records in which all of them took turns."""
 IMAGE = (224, 224)
-PHASES = 2
-"""Of a block of FVNet, of which its units are spelt out."""
 SEEDS = 3
 """Of most trunks; another number stands in the cell."""
 ELSEWHERE = "‡"
 """Behind a cell whose runs were made on another device than most of their row."""
-
-described = cache(describe)
-"""Reads a trunk's description once, however many runs it has."""
-
-
-class Trunk(NamedTuple):
-    """A trunk by the name of its description, and what is not as there, as JSON."""
-
-    name: str
-    changed: str = "{}"
-
-    @property
-    def arguments(self) -> dict[str, object]:
-        return json.loads(self.changed)
-
-    def __str__(self) -> str:
-        return ", ".join((TRUNKS[self.name], *(f"`{key}={value}`" for key, value in self.arguments.items())))
-
-
-Scores = Mapping[Trunk, Mapping[int, float]]
-"""By trunk: accuracies by seed."""
-
-
-def trunk_of(record: RunRecord) -> Trunk:
-    """The trunk of a run."""
-    return Trunk(record.backbone.name, changes(record.backbone.name, arguments_of(record)))
-
-
-def changes(name: str, arguments: Mapping[str, object]) -> str:
-    """Those arguments of a trunk that are not as in its description, as JSON."""
-    usual = dict(described(name).backbone)
-    if usual["type"] == "FVNet":
-        usual = spelt_out(usual)
-    return as_text(
-        {
-            key: value
-            for key, value in arguments.items()
-            if key not in NOT_VARIED and key != "type" and as_text(meant(key, value)) != as_text(usual.get(key))
-        }
-    )
-
-
-def spelt_out(arguments: Mapping[str, object]) -> dict[str, object]:
-    """The arguments of an FVNet, and what it takes where they say nothing."""
-    defaults = {name: parameter.default for name, parameter in signature(FVNet).parameters.items()}
-    arch = asdict(FVNet.get_arch(arguments["arch"]))
-    return {key: meant(key, value) for key, value in {**defaults, **arch, **arguments}.items()}
-
-
-def meant(key: str, value: object) -> object:
-    """One value for all ways to write a trunk's argument."""
-    if key == "unit":
-        return units_of(value, PHASES)
-    if key in ("tau", "expansions"):
-        return [float(number) for number in value]
-    return value
-
-
-def as_text(value: object) -> str:
-    """One text for a tuple and the same list."""
-    return json.dumps(value, sort_keys=True)
-
-
-def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, float]]]:
-    """The main metric of the finished runs in these folders: by setting, by trunk and by seed.
-
-    Raises:
-        UserError: A record cannot be read or has no result, or two runs of a trunk have one seed.
-    """
-    found: dict[str, dict[Trunk, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for folder in folders:
-        record = read_record(folder / RECORD)
-        value = main_value(record)
-        if record.status != "finished" or value is None or record.seed is None:
-            raise UserError(f"{folder} holds no finished run with a seed; leave it out.")
-        seeds = found[setting(record)][trunk_of(record)]
-        if record.seed in seeds:
-            raise UserError(f"{folder} is a second run with seed {record.seed} of the same trunk; leave one out.")
-        seeds[record.seed] = value
-    return found
-
-
-def run_elsewhere(folders: Sequence[Path]) -> dict[str, set[Trunk]]:
-    """By setting: trunks with runs on another device than most of the setting's."""
-    devices: dict[str, dict[Trunk, set[str | None]]] = defaultdict(lambda: defaultdict(set))
-    for record in (read_record(folder / RECORD) for folder in folders):
-        devices[setting(record)][trunk_of(record)].add(record.environment.device)
-    found = {}
-    for name, of_trunks in devices.items():
-        usual, _ = Counter(device for own in of_trunks.values() for device in own).most_common(1)[0]
-        found[name] = {trunk for trunk, own in of_trunks.items() if own != {usual}}
-    return found
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
@@ -158,7 +53,7 @@ def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
     values, others = (list(scores.get(key, {}).values()) for key in (own, trunk))
     if not others:
         return "not run"
-    cell = mean_cell(others, digits=1) + (f" ({len(others)})" if len(others) != SEEDS else "")
+    cell = cell_of(others)
     if trunk == own or not values:
         return cell
     test = welch(others, values)
@@ -166,6 +61,11 @@ def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
         return f"{cell}; {test.difference:+.1f}"
     difference = f"{test.difference:+.1f} [{test.interval.low:+.1f}, {test.interval.high:+.1f}]"
     return f"{cell}; {difference if decide(test.interval) == 'within noise' else f'**{difference}**'}"
+
+
+def cell_of(values: Sequence[float]) -> str:
+    """A mean with its interval, and the number of seeds where it is not the usual one."""
+    return mean_cell(values, digits=1) + (f" ({len(values)})" if len(values) != SEEDS else "")
 
 
 def in_setting(
@@ -283,6 +183,25 @@ def tables(
     return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
 
 
+def floor(scores: Mapping[str, Scores], floors: Mapping[str, Mapping[int, float]]) -> str:
+    """A table of how far four convolutions come in each setting, and of the trunks that are not told to be above them.
+
+    By Welch's test over seeds, or by the means where either was run once.
+    """
+    lines = ["|  | four convolutions | not above them |", "|---|---|---|"]
+    for number, name in enumerate(sorted(scores), 1):
+        if not (own := list(floors.get(name, {}).values())):
+            continue
+        held = []
+        for trunk, of in scores[name].items():
+            test = welch(own, list(of.values()))
+            if test.difference <= 0 or (test.interval and decide(test.interval) != "higher"):
+                held.append((test.difference, f"{TRUNKS[trunk.name]} ({test.difference:+.1f})"))
+        cells = (cell_of(own), ", ".join(text for _, text in sorted(held)) or "none")
+        lines.append(f"| ({number}) {name.split(' at ')[0]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def parts() -> dict[tuple[Path, str], str]:
     """What stands between the page's markers.
 
@@ -291,8 +210,15 @@ def parts() -> dict[tuple[Path, str], str]:
     """
     folders = [file.parent for place in RUNS for file in sorted(RESULTS.glob(f"{place}/{RECORD}"))]
     records = [read_benchmark(RESULTS / "benchmark" / name / BENCHMARK) for name in SPEEDS]
-    found = read_scores(folders), records, run_elsewhere(folders)
-    return {(PAGE, "verdicts"): "\n".join(verdicts(*found)), (PAGE, "comparison"): tables(*found)}
+    every = read_scores(folders)
+    scores = {name: {trunk: of for trunk, of in own.items() if trunk.name != FLOOR} for name, own in every.items()}
+    floors = {name: own[Trunk(FLOOR)] for name, own in every.items() if Trunk(FLOOR) in own}
+    found = scores, records, run_elsewhere(folders)
+    return {
+        (PAGE, "verdicts"): "\n".join(verdicts(*found)),
+        (PAGE, "floor"): floor(scores, floors),
+        (PAGE, "comparison"): tables(*found),
+    }
 
 
 def main() -> None:

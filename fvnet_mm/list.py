@@ -156,7 +156,7 @@ def _row(name: str, cfg: Config, counted: dict[str, ModelComplexity]) -> tuple[s
         str(optimizer.type),
         f"{optimizer.lr:g}",
         f"{optimizer.get('weight_decay', 0):g}",
-        str(cfg.get("auto_scale_lr", {}).get("base_batch_size", cfg.train_dataloader.batch_size)),
+        str((cfg.get("auto_scale_lr") or {}).get("base_batch_size", cfg.train_dataloader.batch_size)),
         _schedule(cfg.train_cfg),
         _initial_weights(cfg),
     )

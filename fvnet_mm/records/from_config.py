@@ -235,9 +235,11 @@ def _scheduler(settings: Settings, accumulation: int) -> str:
         return count if by_epoch else count // accumulation if count % accumulation == 0 else count / accumulation
 
     rest = {key: value for key, value in settings.items() if key not in ("type", "by_epoch", "begin", "end", "verbose")}
-    for key in ("T_max", "milestones"):
-        if rest.get(key) is not None:
-            rest[key] = [steps(item) for item in rest[key]] if key == "milestones" else steps(rest[key])
+    for key in ("T_max", "step_size", "total_steps", "milestones", "periods"):
+        if (value := rest.get(key)) is not None:
+            rest[key] = [steps(item) for item in value] if isinstance(value, list | tuple) else steps(value)
+    if "Exponential" in name_of(settings) and "gamma" in rest and not by_epoch:  # a factor for every iteration
+        rest["gamma"] = float(f"{rest['gamma'] ** accumulation:.9g}")
     end = settings.get("end")
     until = f" to {steps(end)}" if end is not None else " on"
     span = f"{steps(settings.get('begin', 0))}{until} {'epochs' if by_epoch else 'steps'}"

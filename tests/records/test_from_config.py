@@ -88,6 +88,28 @@ def test_devices_and_accumulation_are_no_part_of_it(config: str, splits: list[tu
     assert len({found.fingerprint for found in protocols}) == 1
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        dict(type="StepLR", step_size=30, gamma=0.5),
+        dict(type="OneCycleLR", eta_max=0.1, total_steps=90),
+        dict(type="CosineRestartLR", periods=[30, 60], restart_weights=[1, 0.5], eta_min=0),
+        dict(type="ExponentialLR", gamma=0.99),
+    ],
+    ids=lambda schedule: schedule["type"],
+)
+def test_schedules_count_optimizer_steps(schedule: dict[str, object]) -> None:
+    plain, accumulated = (
+        protocol(
+            "upernet_fvnet_t_ade20k",
+            world,
+            **{"train_dataloader.batch_size": 4, "param_scheduler": [dict(schedule, by_epoch=False, begin=0, end=90)]},
+        )
+        for world in (4, 1)
+    )
+    assert plain.schedule == accumulated.schedule  # of four iterations a step
+
+
 def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) -> None:
     same = protocol(
         "retinanet_fvnet_t_coco",

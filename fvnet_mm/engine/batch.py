@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mmengine.config import Config, ConfigDict
 
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.from_config import COUNTED_BY_SCHEDULES
 
 _VAL_INTERVAL = 1000
 """Iterations from one evaluation to the next where a config with a loop of iterations says nothing of them."""
@@ -176,9 +177,6 @@ def _schedulers(cfg: Config) -> list[ConfigDict]:
     return list(schedulers)
 
 
-_COUNTS = ("begin", "end", "T_max", "step_size", "total_steps", "milestones", "periods")
-"""What mmengine's schedules count in iterations where they do not count epochs."""
-
 _LOOP_COUNTS = ("max_iters", "val_begin", "val_interval", "dynamic_intervals")
 """What its loop of iterations counts."""
 
@@ -188,7 +186,7 @@ def _stretch_schedule(cfg: Config, factor: int) -> None:
         return
     for scheduler in _schedulers(cfg):
         if not scheduler.get("by_epoch", True):
-            _stretch(scheduler, _COUNTS, factor)
+            _stretch(scheduler, ("begin", "end", *COUNTED_BY_SCHEDULES), factor)
             if "Exponential" in str(scheduler["type"]) and "gamma" in scheduler:  # a factor for every iteration
                 scheduler.gamma **= 1 / factor
     if cfg.train_cfg.get("max_iters") is not None:

@@ -29,6 +29,9 @@ _OF_WRAPPERS = ("optimizer", "accumulative_counts", "clip_grad", "constructor", 
 
 _NORMS_OF_A_DEVICE = ("BN", "BN1d", "BN2d", "BN3d")
 
+COUNTED_BY_SCHEDULES = ("T_max", "step_size", "total_steps", "milestones", "periods")
+"""What mmengine's schedules count in iterations where they do not count epochs, beside their begin and end."""
+
 _ROUNDING = ("fused", "foreach")
 """Arguments of an optimizer that say how its update is computed, not which."""
 
@@ -235,7 +238,7 @@ def _scheduler(settings: Settings, accumulation: int) -> str:
         return count if by_epoch else count // accumulation if count % accumulation == 0 else count / accumulation
 
     rest = {key: value for key, value in settings.items() if key not in ("type", "by_epoch", "begin", "end", "verbose")}
-    for key in ("T_max", "step_size", "total_steps", "milestones", "periods"):
+    for key in COUNTED_BY_SCHEDULES:
         if (value := rest.get(key)) is not None:
             rest[key] = [steps(item) for item in value] if isinstance(value, list | tuple) else steps(value)
     if "Exponential" in name_of(settings) and "gamma" in rest and not by_epoch:  # a factor for every iteration

@@ -400,6 +400,17 @@ def test_one_image_is_too_few_for_a_norm(
     assert "(train_dataloader.batch_size, now 1; " in error
 
 
+def leave_no_room_for_the_second_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
 @pytest.mark.parametrize("policy", ["stop", "go-on"])
 def test_a_full_disk(
     policy: str,
@@ -410,14 +421,7 @@ def test_a_full_disk(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It has no room for the second checkpoint alone; the drill fills a real one."""
-    sync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    leave_no_room_for_the_second_checkpoint(monkeypatch)
     words = ["--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options"]
     status = run("train", RETINANET, *words, f"default_hooks.checkpoint.on_full_disk={policy}")
     printed = capfd.readouterr()
@@ -438,14 +442,7 @@ def test_a_full_disk_when_a_run_is_stopped(
     run: Run, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What it goes on from is there, and is not what there was no room for."""
-    sync = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    leave_no_room_for_the_second_checkpoint(monkeypatch)
     config = with_hook(RETINANET, tmp_path, "type='SignalAt', number=15, iteration=7")  # of twelve
     words = ["--data", tiny_coco, "--work-dir", tmp_path / "work", "--cfg-options"]
     assert run("train", config, *words, "default_hooks.checkpoint.on_full_disk=go-on") == 143

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from multiprocessing import get_context
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from fvnet_mm.cores import usable_cores
 
 CONFIDENCE = 0.95
 """Of every interval."""
@@ -112,16 +113,12 @@ def paired_bootstrap(
         Differences in points of percent, B = ``resamples.count``.
     """
     models = (first, second, resamples)
-    workers = workers or min(_usable_cores(), resamples.blocks)
+    workers = workers or min(usable_cores(), resamples.blocks)
     if workers > 1 and resamples.images * resamples.count >= _WORTH_PROCESSES:
         context = get_context("spawn")  # a fork would take locks of other threads along
         pool = ProcessPoolExecutor(workers, context, initializer=_Worker.receive, initargs=models)
         return _collect(pool, _Worker.differences, resamples, progress)
     return _collect(ThreadPoolExecutor(workers), partial(_differences, *models), resamples, progress)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker:

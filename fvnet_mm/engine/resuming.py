@@ -44,12 +44,14 @@ def refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]
     """Keeps a run from being written over; a demo may write over a demo.
 
     The record of a test, or one that cannot be read, makes room for the training's; what is said of that is returned.
+    For the main process alone.
 
     Raises:
         UserError: The work dir holds a run that nobody asked to resume, or figures whose checkpoints are gone.
     """
     if arguments.demo and arguments.resume is None and demo_folder(work_dir).is_dir():
-        _clear(work_dir)
+        for path in numbered_checkpoints(work_dir):
+            remove_checkpoint(path)
         return []
     newest, _ = newest_checkpoint(work_dir)
     if newest is not None and arguments.resume is None:
@@ -67,8 +69,7 @@ def refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]
     except UserError as error:
         return [f"{error} That file is {set_aside(file)} now."]
     if record.origin == "test":
-        if is_main_process():
-            file.replace(work_dir / TEST_RECORD)
+        file.replace(work_dir / TEST_RECORD)
         return [f"{file} was a test's and is {work_dir / TEST_RECORD} now"]
     # Of a run that did not end nothing more can come: with --resume it begins anew.
     if record.status == "finished" or (record.evaluations and arguments.resume is None):
@@ -77,12 +78,6 @@ def refuse_other_run(work_dir: Path, arguments: argparse.Namespace) -> list[str]
             "folder with --work-dir, or move it away."
         )
     return []
-
-
-def _clear(work_dir: Path) -> None:
-    if is_main_process():
-        for path in numbered_checkpoints(work_dir):
-            remove_checkpoint(path)
 
 
 def choose_weights(cfg: Config, wanted: str | None) -> tuple[list[str], Path | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from fvnet_mm.cli import tool_parser
+from fvnet_mm.data.published_sets import ADE20K, COCO, IMAGENET, IMAGES
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides, innermost_dataset
@@ -25,10 +26,9 @@ from fvnet_mm.suite.schema import DEMO, OWN
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set that configs of the suite name: its training and validation images, and the places of both."""
+    """A data set that configs of the suite name, and the places of its training and validation images."""
 
     name: str
-    images: tuple[int, int]
     places: tuple[set[str], set[str]]
 
 
@@ -36,22 +36,20 @@ _COCO, _ADE20K, _IMAGENET = "data/coco", "data/ade/ADEChallengeData2016", "data/
 
 BENCHMARKS = {
     "Detection": Benchmark(
-        "COCO 2017",
-        (118_287, 5_000),
+        COCO,
         (
             {f"{_COCO}/annotations/instances_train2017.json", f"{_COCO}/train2017"},
             {f"{_COCO}/annotations/instances_val2017.json", f"{_COCO}/val2017"},
         ),
     ),
     "Segmentation": Benchmark(
-        "ADE20K",
-        (20_210, 2_000),
+        ADE20K,
         (
             {f"{_ADE20K}/images/training", f"{_ADE20K}/annotations/training"},
             {f"{_ADE20K}/images/validation", f"{_ADE20K}/annotations/validation"},
         ),
     ),
-    "Classification": Benchmark("ImageNet-1k", (1_281_167, 50_000), ({f"{_IMAGENET}/train"}, {f"{_IMAGENET}/val"})),
+    "Classification": Benchmark(IMAGENET, ({f"{_IMAGENET}/train"}, {f"{_IMAGENET}/val"})),
 }
 """By task."""
 
@@ -150,7 +148,7 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         benchmark = BENCHMARKS[kind]
         if job.data != OWN or not _is_absent(benchmark, cfg):
             raise
-        assumed, (train_images, val_images) = benchmark.name, benchmark.images
+        assumed, (train_images, val_images) = benchmark.name, IMAGES[benchmark.name]
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
+from fvnet_mm.data.published_sets import ADE20K, COCO, IMAGENET, IMAGES
 from fvnet_mm.records import Protocol, RunRecord
 
 PUBLISHED_AS = {
@@ -89,11 +90,6 @@ PRETRAINING = {
     "fine-tuned": "fine-tuned",
 }
 
-COCO, ADE20K, IMAGENET = "COCO 2017", "ADE20K", "ImageNet-1k"
-
-_IMAGES = {COCO: (118_287, 5_000), ADE20K: (20_210, 2_000), IMAGENET: (1_281_167, 50_000)}
-"""Of a benchmark's training and validation split."""
-
 
 def in_order(metrics: set[str]) -> tuple[str, ...]:
     """Metrics in the order of :data:`METRICS`, others behind them by name."""
@@ -111,7 +107,7 @@ def benchmark_of(record: RunRecord) -> str | None:
         return None
     name = {COCO_CLASSES: COCO, ADE20K_CLASSES: ADE20K}.get(data.classes)
     name = name or (IMAGENET if len(data.classes) == 1000 else None)
-    train, val = _IMAGES.get(name, (None, None))
+    train, val = IMAGES.get(name, (None, None))
     whole = data.val.images == val and (data.train is None or data.train.images == train)
     return name if whole else None
 

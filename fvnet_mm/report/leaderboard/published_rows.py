@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from fvnet_mm.data.published_sets import ADE20K, COCO, IMAGENET
 from fvnet_mm.records import Protocol
 from fvnet_mm.report.leaderboard.model import Row, Statistic
-from fvnet_mm.report.leaderboard.names import ADE20K, COCO, FRAMEWORKS, IMAGENET, PUBLISHED_AS, schedule_name
+from fvnet_mm.report.leaderboard.names import FRAMEWORKS, PUBLISHED_AS, schedule_name
 from fvnet_mm.report.published import MACS_AT_512, PublishedResult
 
 _FRAMEWORKS = FRAMEWORKS | {"classification": "classification"}

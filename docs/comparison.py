@@ -6,13 +6,13 @@ python docs/comparison.py --check     exits with 1 where they are not there
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from ablation_runs import mean_cell
-from comparison_runs import FLOOR, Scores, Trunk, read_scores, run_elsewhere
+from comparison_runs import FLOOR, Scores, Trunk, read_devices, read_scores
 from marked import update_parts
 from rank_agreement import AGREEMENT, agreements
 from speed import RIVALS, by_trunk, in_order, model_of
@@ -45,7 +45,9 @@ IMAGE = (224, 224)
 SEEDS = 3
 """Of most trunks; another number stands in the cell."""
 ELSEWHERE = "‡"
-"""Behind a cell whose runs were made on another device than most of their row."""
+"""Behind a rival whose runs were made on another device than FVNet's."""
+Devices = Mapping[Trunk, Set[str | None]]
+"""By trunk: the devices that it was run on."""
 
 
 def accuracy(scores: Scores, trunk: Trunk, own: Trunk) -> str:
@@ -68,20 +70,23 @@ def cell_of(values: Sequence[float]) -> str:
     return mean_cell(values, digits=1) + (f" ({len(values)})" if len(values) != SEEDS else "")
 
 
-def in_setting(
-    scores: Scores, rival: str, own: Trunk, marks: dict[Trunk, str], elsewhere: Collection[Trunk] = ()
-) -> str:
+def in_setting(scores: Scores, rival: str, own: Trunk, marks: dict[Trunk, str], devices: Devices) -> str:
     """A cell of a rival: of each way in which it was run there, those that are not as described with a mark.
 
-    So have those that were run on another device than the rest of the row.
+    So have those that were run on another device than FVNet.
     """
     run = sorted(trunk for trunk in scores if trunk.name == rival) or [Trunk(rival)]
     for trunk in run:
         if trunk.changed != "{}":
             marks.setdefault(trunk, "†" * (len(marks) + 1))
     return "; ".join(
-        f"{accuracy(scores, trunk, own)}{marks.get(trunk, '')}{ELSEWHERE * (trunk in elsewhere)}" for trunk in run
+        f"{accuracy(scores, trunk, own)}{marks.get(trunk, '')}{ELSEWHERE * apart(devices, trunk, own)}" for trunk in run
     )
+
+
+def apart(devices: Devices, trunk: Trunk, own: Trunk) -> bool:
+    """Whether both were run, and not on the same devices."""
+    return len({frozenset(devices[each]) for each in (trunk, own) if each in devices}) > 1
 
 
 class Outcome(str, Enum):
@@ -112,7 +117,7 @@ def outcome(scores: Scores, rival: str, own: Trunk) -> Outcome:
 
 
 def verdicts(
-    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], elsewhere: Mapping[str, Collection[Trunk]]
+    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]
 ) -> Iterator[str]:
     """A table of where each size of FVNet stands to each of its rivals, and how much less or more it costs."""
     columns = (*Outcome, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
@@ -123,8 +128,9 @@ def verdicts(
             found: dict[Outcome, list[str]] = {stands: [] for stands in Outcome}
             for number, name in enumerate(sorted(scores), 1):
                 stands = outcome(scores[name], rival, Trunk(own))
-                apart = stands is not Outcome.NOT_RUN and any(trunk.name in (own, rival) for trunk in elsewhere[name])
-                found[stands].append(f"({number}){ELSEWHERE * apart}")
+                others = [trunk for trunk in scores[name] if trunk.name == rival]
+                elsewhere = any(apart(devices[name], trunk, Trunk(own)) for trunk in others)
+                found[stands].append(f"({number}){ELSEWHERE * elsewhere}")
             cells = [", ".join(numbers) for numbers in found.values()]
             models = [model_of(records[0], name) for name in (own, rival)]
             parameters = [model.parameters["backbone"] for model in models]
@@ -135,7 +141,7 @@ def verdicts(
                 cells.append(ratios[0] if len(ratios) == 1 else f"{min(ratios)} to {max(ratios)}")
             yield f"| {TRUNKS[own]} against {TRUNKS[rival]} | {' | '.join(cells)} |"
     yield ""
-    yield f"{ELSEWHERE} One of the two was run on another device than most of the setting's trunks."
+    yield f"{ELSEWHERE} Not all runs of the two were made on the same device."
 
 
 def _device(record: BenchmarkRecord) -> str:
@@ -155,7 +161,7 @@ def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator
 
 
 def tables(
-    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], elsewhere: Mapping[str, Collection[Trunk]]
+    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]
 ) -> str:
     """A table for each size of FVNet, and the settings behind the rows."""
     settings = sorted(scores)
@@ -171,15 +177,14 @@ def tables(
             *(row for record in records for row in speeds(record, own, rivals)),
         ]
         for number, name in enumerate(settings, 1):
-            cells = (in_setting(scores[name], rival, Trunk(own), marks, elsewhere[name]) for rival in (own, *rivals))
+            cells = (in_setting(scores[name], rival, Trunk(own), marks, devices[name]) for rival in (own, *rivals))
             rows.append([f"({number}) {name.split(' at ')[0]}", *cells])
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines.insert(len(lines) - len(rows) + 1, f"|---|{'---|' * len(models)}")
         lines.append("")
     lines += [f"({number}) {name}.  " for number, name in enumerate(settings, 1)]
     lines += [f"{mark} {trunk}.  " for trunk, mark in marks.items()]
-    if any(elsewhere.values()):
-        lines.append(f"{ELSEWHERE} Run on another device than the rest of the row.  ")
+    lines.append(f"{ELSEWHERE} Not all runs were made on the device of this table's FVNet.  ")
     return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
 
 
@@ -213,7 +218,7 @@ def parts() -> dict[tuple[Path, str], str]:
     every = read_scores(folders)
     scores = {name: {trunk: of for trunk, of in own.items() if trunk.name != FLOOR} for name, own in every.items()}
     floors = {name: own[Trunk(FLOOR)] for name, own in every.items() if Trunk(FLOOR) in own}
-    found = scores, records, run_elsewhere(folders)
+    found = scores, records, read_devices(folders)
     return {
         (PAGE, "verdicts"): "\n".join(verdicts(*found)),
         (PAGE, "floor"): floor(scores, floors),

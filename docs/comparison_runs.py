@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -110,13 +110,9 @@ def read_scores(folders: Sequence[Path]) -> dict[str, dict[Trunk, dict[int, floa
     return found
 
 
-def run_elsewhere(folders: Sequence[Path]) -> dict[str, set[Trunk]]:
-    """By setting: trunks with runs on another device than most of the setting's."""
+def read_devices(folders: Sequence[Path]) -> dict[str, dict[Trunk, set[str | None]]]:
+    """By setting and by trunk: the devices that it was run on."""
     devices: dict[str, dict[Trunk, set[str | None]]] = defaultdict(lambda: defaultdict(set))
     for record in (read_record(folder / RECORD) for folder in folders):
         devices[setting(record)][trunk_of(record)].add(record.environment.device)
-    found = {}
-    for name, of_trunks in devices.items():
-        usual, _ = Counter(device for own in of_trunks.values() for device in own).most_common(1)[0]
-        found[name] = {trunk for trunk, own in of_trunks.items() if own != {usual}}
-    return found
+    return devices

@@ -56,6 +56,9 @@ class TimmBackbone(BaseModule):
         drop_path_rate: Stochastic depth, as timm distributes it; None leaves timm's default.
         init_cfg: As in :class:`mmengine.model.BaseModule`; None leaves timm's random initialisation.
 
+    Attributes:
+        unused_parameters: Names of those that timm leaves and no output depends on. They need no gradient.
+
     Raises:
         ValueError: There is no such model, it cannot be a trunk with these outputs, or an argument is outside what it
             allows.
@@ -95,6 +98,7 @@ class TimmBackbone(BaseModule):
         trial = try_out(model_name, in_channels, self.out_indices, frozen_stages)
         self._size_divisor = trial.size_divisor
         self._frozen = trial.frozen
+        self.unused_parameters = frozenset(PREFIX + name for name in trial.unused)
 
         options = {"in_chans": in_channels}
         if drop_path_rate is not None:

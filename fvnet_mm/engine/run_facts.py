@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Set
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,7 +65,8 @@ def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
 
     Its attributes ``norm_eval`` and ``frozen_stages`` count, and what it does without them: batch norms that its
     ``train()`` leaves in eval mode, and modules none of whose parameters takes a gradient. Those have no number of
-    stages: ``frozen_stages`` names them. Single parameters that are fixed are part of the network.
+    stages: ``frozen_stages`` names them. Single parameters that are fixed are part of the network; those that its
+    ``unused_parameters`` names, on which no output depends, are not.
     """
     model = unwrapped(model)
     trunk = getattr(model, "backbone", None)
@@ -81,7 +83,7 @@ def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
     if stages >= 0:  # the norms of frozen stages keep their statistics as a matter of course
         kept = [norm for norm in kept if any(parameter.requires_grad for parameter in norm.parameters())]
         return fields | dict(norm_eval=fields["norm_eval"] or bool(kept))
-    frozen = _frozen_modules(trunk)
+    frozen = _frozen_modules(trunk, getattr(trunk, "unused_parameters", frozenset()))
     return dict(norm_eval=fields["norm_eval"] or bool(kept), frozen_stages=", ".join(frozen) if frozen else stages)
 
 
@@ -92,9 +94,9 @@ def _keeps_statistics(module: nn.Module) -> bool:
     return frozen or (isinstance(module, _BatchNorm) and not module.training)
 
 
-def _frozen_modules(module: nn.Module, name: str = "") -> list[str]:
-    """The outermost parts of a module that have parameters and train none of them; 'all' where it is the whole."""
-    trained = [parameter.requires_grad for parameter in module.parameters()]
+def _frozen_modules(module: nn.Module, unused: Set[str], name: str = "") -> list[str]:
+    """The outermost parts of a module that have used parameters and train none of them; 'all' where it is the whole."""
+    trained = [parameter.requires_grad for own, parameter in module.named_parameters(name) if own not in unused]
     if trained and not any(trained):
         return [name or "all"]
     if all(trained):
@@ -102,7 +104,7 @@ def _frozen_modules(module: nn.Module, name: str = "") -> list[str]:
     return [
         found
         for child_name, child in module.named_children()
-        for found in _frozen_modules(child, f"{name}.{child_name}".lstrip("."))
+        for found in _frozen_modules(child, unused, f"{name}.{child_name}".lstrip("."))
     ]
 
 

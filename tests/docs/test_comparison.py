@@ -76,9 +76,9 @@ def test_a_rival_that_was_run_otherwise_is_marked(comparison, runs):
     changed, other = (runs.Trunk(usual.name, json.dumps({"widen_factor": factor})) for factor in (0.5, 0.75))
     marks = {}
     scores = {fvnet: {0: 30.0}, usual: {0: 29.0}, changed: {0: 28.0}}
-    assert comparison.in_setting(scores, usual.name, fvnet, marks) == "28.0 (1); +2.0†; 29.0 (1); +1.0"
-    assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks) == "20.0 (1)††"
-    assert comparison.in_setting({fvnet: {0: 30.0}}, usual.name, fvnet, marks) == "not run"
+    assert comparison.in_setting(scores, usual.name, fvnet, marks, {}) == "28.0 (1); +2.0†; 29.0 (1); +1.0"
+    assert comparison.in_setting({other: {0: 20.0}}, usual.name, fvnet, marks, {}) == "20.0 (1)††"
+    assert comparison.in_setting({fvnet: {0: 30.0}}, usual.name, fvnet, marks, {}) == "not run"
     assert marks == {changed: "†", other: "††"}
 
 
@@ -103,7 +103,7 @@ def test_where_fvnet_stands(comparison, runs):
         assert comparison.outcome(scores, rival.name, own) == expected
 
 
-def test_runs_on_another_device_are_marked(comparison, runs, tmp_path):
+def test_rivals_on_another_device_are_marked(comparison, runs, tmp_path):
     devices = {"fvnet_t": "GPU", "mobilenet_v2": "GPU", "repvit_m0_9": "CPU"}
     folders = []
     for name, device in devices.items():
@@ -111,8 +111,8 @@ def test_runs_on_another_device_are_marked(comparison, runs, tmp_path):
         run = read_record(folder / "run.json")
         write_record(run.model_copy(update={"environment": Environment(device=device)}), folder / "run.json")
         folders.append(folder)
-    (found,) = runs.run_elsewhere(folders).values()
-    assert {trunk.name for trunk in found} == {"repvit_m0_9"}
+    (found,) = runs.read_devices(folders).values()
+    assert {trunk.name: own for trunk, own in found.items()} == {name: {device} for name, device in devices.items()}
     (scores,) = runs.read_scores(folders).values()
     cells = [comparison.in_setting(scores, name, runs.Trunk("fvnet_t"), {}, found) for name in devices]
     assert [cell.endswith("‡") for cell in cells] == [False, False, True]

@@ -185,6 +185,10 @@ def test_parts_that_a_trunk_freezes_by_itself() -> None:
     assert trunk_settings(Model(trunk)) == dict(norm_eval=False, frozen_stages="stem, stages.0")
     assert trunk_settings(Model(trunk.requires_grad_(False)))["frozen_stages"] == "all"
     trunk = Frozen()
+    trunk.stem.requires_grad_(False)
+    trunk.unused_parameters = {"stem.weight", "stem.bias"}  # whatever a library left there
+    assert trunk_settings(Model(trunk))["frozen_stages"] == -1
+    trunk = Frozen()
     trunk.stem.bias.requires_grad_(False)  # a fixed parameter, no frozen part
     assert trunk_settings(Model(trunk))["frozen_stages"] == -1
 

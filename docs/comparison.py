@@ -160,9 +160,7 @@ def speeds(record: BenchmarkRecord, own: str, rivals: Sequence[str]) -> Iterator
         yield [label, "", *(f"{ratio_of(pairs[0], other).value:.2f}" for other in pairs[1:])]
 
 
-def tables(
-    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]
-) -> str:
+def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]) -> str:
     """A table for each size of FVNet, and the settings behind the rows."""
     settings = sorted(scores)
     lines: list[str] = []

@@ -230,6 +230,8 @@ class BenchmarkRecord(Part):
         command: Command line, word by word.
         conditions: What all was measured under.
         versions: Of the libraries.
+        git_commit: Of this repository; None without one, and in records that were made before it was asked.
+        git_dirty: Whether files had been changed since.
         bandwidth: Bytes a second that copying a large tensor read and wrote on the device, for the memory-bound floor.
         baseline: Name of the model that ratios are to.
         models: In the order of the rounds.
@@ -243,6 +245,8 @@ class BenchmarkRecord(Part):
     command: tuple[str, ...] = ()
     conditions: Conditions
     versions: dict[str, str] = Field(default_factory=dict)
+    git_commit: str | None = None
+    git_dirty: bool | None = None
     bandwidth: Positive
     baseline: str
     models: tuple[Model, ...]

@@ -134,12 +134,15 @@ def run_benchmark(plan: Plan, file: Path, progress: Progress) -> BenchmarkRecord
             workers[subject.name] = kind(subject, plan.conditions, plan.sizes)
             stack.callback(workers[subject.name].close)
         stack.callback(progress, "")
+        environment = describe_environment()
         record = BenchmarkRecord(
             updated=_now(),
             finished=False,
             command=command_line(),
             conditions=plan.conditions,
-            versions=describe_environment().versions,
+            versions=environment.versions,
+            git_commit=environment.git_commit,
+            git_dirty=environment.git_dirty,
             bandwidth=bandwidth(plan.conditions.backend),
             baseline=plan.baseline,
             models=tuple(worker.model for worker in workers.values()),

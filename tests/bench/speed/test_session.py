@@ -12,6 +12,7 @@ from fvnet_mm.bench.speed import session
 from fvnet_mm.bench.speed.session import LARGEST, MOST_IMAGES, Plan, plan_of, run_benchmark
 from fvnet_mm.bench.speed.subjects import Subject
 from fvnet_mm.bench.speed.worker import OutOfMemory
+from fvnet_mm.engine.run_facts import describe_environment
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Backbone
 from fvnet_mm.records.benchmark import Case, Conditions, Model
@@ -160,6 +161,8 @@ def test_record_of_a_run(workers: type[FakeWorker], plan: Plan, tmp_path: Path) 
     record = run_benchmark(plan, tmp_path / "benchmark.json", shown.append)
     assert record == read_benchmark(tmp_path / "benchmark.json")
     assert record.finished
+    environment = describe_environment()
+    assert (record.git_commit, record.git_dirty) == (environment.git_commit, environment.git_dirty)
     assert len(record.cases) == 8
     assert [entry.model for entry in record.of_case(Case(what="trunk", size=(64, 96), batch=8))] == ["a", "b", "whole"]
     first, second, _ = record.measurements[:3]

@@ -5,7 +5,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -77,7 +77,8 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
 
 def _show_life(file: Path, ended: threading.Event) -> None:
     while not ended.wait(SIGN_OF_LIFE):
-        file.touch()
+        with suppress(OSError):  # a file system that is away for a moment
+            file.touch()
 
 
 def _read(file: Path) -> dict[str, str] | None:

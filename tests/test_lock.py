@@ -65,6 +65,22 @@ def test_an_owner_that_cannot_be_read(content: str, tmp_path: Path) -> None:
         pass
 
 
+def test_signs_of_life_go_on_when_one_fails(tmp_path: Path) -> None:
+    """The folder of the lock is away for the first of two."""
+    file = tmp_path / "away" / OWNER
+    waits = []
+
+    class Ended:
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            if len(waits) == 2:
+                file.parent.mkdir()
+            return len(waits) == 3
+
+    fvnet_mm.lock._show_life(file, Ended())
+    assert file.exists()
+
+
 def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
     with only_training_in(tmp_path / "work_dirs" / "run"):
         assert (tmp_path / "work_dirs" / "run" / OWNER).exists()

@@ -76,9 +76,10 @@ def cut_out(split: CocoSplit) -> Crops:
     row = 0
     for entry in document.images:
         file = split.image_dir / entry["file_name"]
-        picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imread(str(file))
         if picture is None:
             raise UserError(f"{file} is missing or cannot be decoded; make the set again.")
+        picture = picture[..., ::-1]
         for annotation in by_image.get(entry["id"], ()):
             left, top, width, height = annotation["bbox"]
             side = round(WINDOW * max(width, height))

@@ -137,10 +137,12 @@ def head_inputs(model: nn.Module, features: object) -> Iterator[tuple[str, objec
     """The heads that run at test time, and what each is given: features, or the shape of regions of them.
 
     Raises:
-        UserError: The model has no head that is known here.
+        UserError: The model has no head that is known here, or several for a region.
     """
     regions = getattr(model, "roi_head", None)
     if regions is not None:
+        if isinstance(regions.bbox_head, nn.ModuleList):
+            raise UserError(f"a {type(model).__name__} cannot be counted: it has several heads for a region.")
         yield "rpn_head", features
         for name, count in (("bbox", PROPOSALS), ("mask", MASKED_PROPOSALS)):
             if getattr(regions, f"with_{name}"):

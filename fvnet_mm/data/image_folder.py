@@ -87,7 +87,7 @@ def find_image_folder(
             raise UserError(f"{root} has no folder {folder!r} ({held}); it is to hold {_LAYOUT}.")
     classes = {name: _class_names(root / folder) for name, folder in called.items()}
     if "train" in classes:
-        _check_same_classes(root, classes["train"], classes["val"])
+        _check_same_classes({root / folder: classes[name] for name, folder in called.items()})
     splits = {name: _count(name, root / folder, classes[name]) for name, folder in called.items()}
     for split in splits.values():
         _check_no_empty_class(split, classes[split.name])
@@ -206,11 +206,11 @@ def _what_lies_there(folder: Path) -> str:
     return f"has no class folders; the data folder is to hold {_LAYOUT}."
 
 
-def _check_same_classes(root: Path, train: tuple[str, ...], val: tuple[str, ...]) -> None:
-    differences = enumerate_differences({"train": train, "val": val})
+def _check_same_classes(classes: Mapping[Path, tuple[str, ...]]) -> None:
+    differences = enumerate_differences({folder.name: names for folder, names in classes.items()})
     if differences:
         raise UserError(
-            f"the class folders of {root / 'train'} and {root / 'val'} differ ({differences});"
+            f"the class folders of {' and '.join(map(str, classes))} differ ({differences});"
             " make the same folders in both, as a label is a folder's place among them."
         )
 

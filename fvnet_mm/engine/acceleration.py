@@ -75,7 +75,8 @@ def accelerate_model(model: nn.Module, cfg: Config) -> nn.Module:
         model = model.to(memory_format=torch.channels_last)
     if cfg.get("compile_trunk"):
         # Blocks share their code, and each of their sizes, for training and for evaluation, is a program of it.
-        torch._dynamo.config.recompile_limit = max(PROGRAMS, torch._dynamo.config.recompile_limit)
+        limits = torch._dynamo.config  # by the name that torch 2.6 has, too
+        limits.cache_size_limit = max(PROGRAMS, limits.cache_size_limit)
         # Heads and losses take branches that depend on the data, at which a compiler stops.
         for name in ("backbone", "neck"):
             part = getattr(model, name, None)

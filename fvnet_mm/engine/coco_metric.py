@@ -1,6 +1,7 @@
 """COCO's evaluation with all that it computes: unrounded, with recall, and for each class."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ class FullCocoMetric(CocoMetric):
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """Writes the result files and evaluates them; mmengine calls this in the main process."""
         if self._truth is None:
-            self._truth = COCO(self.ann_file)
+            self._truth = read_truth(self.ann_file)
         category_ids = self._truth.getCatIds(catNms=self.dataset_meta["classes"])
         self.result = CocoResult()
         logged: dict[str, float] = {}
@@ -93,8 +94,24 @@ class FullCocoMetric(CocoMetric):
         return logged
 
 
+def read_truth(file: str) -> COCO:
+    """The annotations of a file, numbered from 1.
+
+    COCO's evaluation takes the number 0 for 'not matched', so that an object of that number would never be found; and
+    there are tools that begin with it.
+    """
+    truth = COCO(file)
+    if 0 in truth.anns:
+        for number, annotation in enumerate(truth.dataset["annotations"], 1):
+            annotation["id"] = number
+        truth.createIndex()
+    return truth
+
+
 def detections_of(result: dict[str, object], kind: str, category_ids: Sequence[int]) -> Iterator[dict[str, object]]:
     """An image's detections as COCO's result files have them, with mmdet's keys in mmdet's order.
+
+    What a network is not certain of in any number (NaN) it has not detected.
 
     Args:
         result: What mmdet's metric keeps of an image: ``img_id``, ``bboxes`` (N, 4) as corners, ``scores`` and
@@ -105,6 +122,8 @@ def detections_of(result: dict[str, object], kind: str, category_ids: Sequence[i
     scores = result["scores"] if kind == "bbox" else result.get("mask_scores", result["scores"])
     boxes = zip(result["bboxes"].tolist(), scores.tolist(), result["labels"].tolist(), strict=True)
     for number, ((left, top, right, bottom), score, label) in enumerate(boxes):
+        if math.isnan(score):
+            continue
         detection = {
             "image_id": result["img_id"],
             "bbox": [left, top, right - left, bottom - top],

@@ -48,8 +48,13 @@ def used_images(cfg: Config, name: str, images: int) -> int:
     """Of a split's images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
 
     Raises:
-        UserError: They are neither, or take none.
+        UserError: They are neither, or take none; or the loader is to end an epoch early.
     """
+    if cfg[f"{name}_dataloader"].get("num_batch_per_epoch") is not None:
+        raise UserError(
+            f"{name}_dataloader.num_batch_per_epoch would leave out images, and the record would not know which; set "
+            f"{name}_dataloader.dataset.indices to the number of images to use."
+        )
     indices = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("indices")
     if indices is None:
         return images

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import get_rank
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from fvnet_mm.engine.seeding import read_together, reads_together, seed_generators
+from fvnet_mm.engine.seeding import NumberedBatch, read_together, reads_together, seed_generators
 
 
 @LOOPS.register_module()
@@ -15,7 +17,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     The batches before that place are drawn from the sampler and not read. What the others hold depends on none of
     them: every sample is drawn from random generators of its own, seeded by the run's seed, the epoch's number and the
-    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes.
+    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes; with
+    any number of workers only where a sampler may draw an image several times an epoch, each time augmented anew.
     Workers must start anew each epoch (``persistent_workers=False``, as the suite's configs have it); those that do not
     draw as they would without.
     """
@@ -36,14 +39,18 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         self.runner.call_hook("before_train_epoch")
-        dataset = self.dataloader.dataset
-        if not self.dataloader.persistent_workers:  # they would stay with their first epoch's
-            dataset.__getitems__ = SeededSamples(dataset, self.runner.seed, self._epoch)
-        self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
         loader = self.dataloader
+        dataset = loader.dataset
+        done = self._iter - self._epoch * len(loader)
+        numbered = False
+        if not loader.persistent_workers:  # they would stay with their first epoch's
+            numbered = not isinstance(loader.batch_sampler.sampler, DefaultSampler)
+            rank = get_rank() if numbered else None
+            dataset.__getitems__ = SeededSamples(dataset, self.runner.seed, self._epoch, rank)
+        self.runner.model.train()
+        if done or numbered:
+            loader = loader_from(loader, done, numbered)
         if done:
-            loader = loader_from(loader, done)
             self.runner.optim_wrapper.initialize_count_status(self.runner.model, done, len(self.dataloader))
         for index, batch in enumerate(loader, done):
             self.run_iter(index, batch)
@@ -66,45 +73,54 @@ class SeededSamples:
         dataset: What the samples are read from.
         seed: Of the run.
         epoch: The number of the epoch; another one augments in other ways.
+        rank: Of the process, where samples may come several times an epoch; the batches are numbered then, and a
+            sample's generators are seeded for its place among them, too. None where each comes once.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, epoch: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int, epoch: int, rank: int | None = None) -> None:
         self.dataset = dataset
         self.seed = seed
         self.epoch = epoch
+        self.rank = rank
 
-    def __call__(self, indices: Sequence[int]) -> object:
+    def __call__(self, batch: Sequence[int] | NumberedBatch) -> object:
+        number, indices = (None, batch) if self.rank is None else batch
+        place = () if self.rank is None else (self.rank, number)
         if reads_together(self.dataset):
-            seed_generators(self.seed, self.epoch, *indices)
+            seed_generators(self.seed, self.epoch, *place, *indices)
             return read_together(self.dataset, indices)
-        return [self._sample(index) for index in indices]
+        return [self._sample(index, (*place, i) if place else ()) for i, index in enumerate(indices)]
 
-    def _sample(self, index: int) -> object:
-        seed_generators(self.seed, self.epoch, index)
+    def _sample(self, index: int, place: Sequence[int]) -> object:
+        seed_generators(self.seed, self.epoch, *place, index)
         return self.dataset[index]
 
 
 class _From(BatchSampler):
-    """The batches of a batch sampler without the first ones."""
+    """The batches of a batch sampler without the first ones, each with its number if it is asked for."""
 
-    def __init__(self, batches: BatchSampler, first: int) -> None:
+    def __init__(self, batches: BatchSampler, first: int, numbered: bool) -> None:
         self.batches = batches
         self.first = first
+        self.numbered = numbered
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[int] | NumberedBatch]:
         for number, batch in enumerate(self.batches):
             if number >= self.first:
-                yield batch
+                yield (number, batch) if self.numbered else batch
 
     def __len__(self) -> int:
         return len(self.batches) - self.first
 
 
-def loader_from(loader: DataLoader, first: int) -> DataLoader:
-    """A loader of the same batches from number ``first`` on; those before are not read."""
+def loader_from(loader: DataLoader, first: int, numbered: bool = False) -> DataLoader:
+    """A loader of the same batches from number ``first`` on; those before are not read.
+
+    With ``numbered`` the data set's ``__getitems__`` is asked for pairs of a batch's number and its indices.
+    """
     return DataLoader(
         loader.dataset,
-        batch_sampler=_From(loader.batch_sampler, first),
+        batch_sampler=_From(loader.batch_sampler, first, numbered),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

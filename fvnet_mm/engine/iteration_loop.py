@@ -15,9 +15,7 @@ from mmengine.registry import DATA_SAMPLERS, LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from fvnet_mm.engine.seeding import read_together, reads_together, seed_generators
-
-NumberedBatch = tuple[int, list[int]]
+from fvnet_mm.engine.seeding import NumberedBatch, read_together, reads_together, seed_generators
 
 
 @DATA_SAMPLERS.register_module()

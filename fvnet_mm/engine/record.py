@@ -64,6 +64,7 @@ class RecordHook(Hook):
         self._record: RunRecord | None = None
         self._file = Path()
         self._training = False
+        self._counted = False
         self._clock = 0.0
 
     def before_train(self, runner: Runner) -> None:
@@ -209,7 +210,7 @@ class RecordHook(Hook):
     def _complexity(self, runner: Runner) -> Complexity | None:
         try:
             return describe_complexity(runner.cfg)
-        except (UserError, NotImplementedError, RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever a foreign model says to it, its evaluation counts for more
             runner.logger.warning(f"the record says nothing of parameters and MACs, as the model resists: {error}")
             return None
 
@@ -225,7 +226,8 @@ class RecordHook(Hook):
         result = result_of(logged, (coco or confusion or [None])[0], self.data.folder, place, folder)
         step = 0 if self.tested else steps_done(runner)
         before = tuple(evaluation for evaluation in self._record.evaluations if evaluation.step < step)
-        if self._record.complexity is None:  # not at the start, which seconds of counting would delay
+        if self._record.complexity is None and not self._counted:  # not at the start, which seconds would delay
+            self._counted = True
             self._set(complexity=self._complexity(runner))
             self._clock = time.monotonic()
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)

@@ -23,10 +23,12 @@ from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
 from fvnet_mm.data.fingerprint import fingerprint
 from fvnet_mm.engine.building import unwrapped
+from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import Folder
 from fvnet_mm.engine.trunk_source import source_digest
 from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
+from fvnet_mm.files import sha256_of
 from fvnet_mm.places import ROOT
 from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
 from fvnet_mm.records.from_config import name_of, trunk_name
@@ -123,7 +125,7 @@ def pretraining(cfg: Config) -> str:
 
 
 def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple[Weights, ...]:
-    """What was loaded into the parts of a model when it was initialised, and then into the whole."""
+    """What was loaded into the parts of a model when it was initialised, into the whole, and into its teacher."""
     parts = (
         Weights(
             part=part,
@@ -134,7 +136,11 @@ def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple
         )
         for part, report in loaded_weights(model).items()
     )
-    return (*((fine_tuned_from,) if fine_tuned_from else ()), *parts)
+    checkpoint = getattr(getattr(unwrapped(model), "teacher", None), "checkpoint", None)
+    teacher = (
+        (Weights(part="teacher", source=str(checkpoint), sha256=sha256_of(locate(checkpoint))),) if checkpoint else ()
+    )
+    return (*((fine_tuned_from,) if fine_tuned_from else ()), *parts, *teacher)
 
 
 def describe_data(source: DataSource) -> Data:
@@ -203,9 +209,16 @@ def describe_environment() -> Environment:
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
         world_size=get_world_size(),
         threads=torch.get_num_threads(),
+        tf32=convolves_in_tf32(),
         git_commit=commit,
         git_dirty=dirty,
     )
+
+
+def convolves_in_tf32() -> bool:
+    """Whether convolutions in float32 are computed in TensorFloat-32, with 10 bits for 23: PyTorch's way on a GPU."""
+    able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    return able and torch.backends.cudnn.allow_tf32
 
 
 def command_line() -> tuple[str, ...]:

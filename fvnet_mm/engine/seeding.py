@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+NumberedBatch = tuple[int, list[int]]
+"""A batch's number in the training or in an epoch, and the indices of its samples."""
+
 
 def seed_generators(*words: int) -> None:
     """Seeds Python's, numpy's and torch's generators of the CPU with some whole numbers, each of which matters."""

@@ -12,7 +12,9 @@ from torch import nn
 from fvnet_mm import __version__
 from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.engine.batch import BatchPlan
+from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.data_source import used_images
+from fvnet_mm.engine.run_facts import convolves_in_tf32
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import DataSplit
 from fvnet_mm.ops import has_compiled_ops
@@ -81,12 +83,14 @@ def _counted(number: int, word: str) -> str:
 
 def _precision(runner: Runner) -> str:
     amp = runner.cfg.optim_wrapper.get("type") == "AmpOptimWrapper"
-    return f"{runner.cfg.optim_wrapper.get('dtype') or 'float16'} (autocast)" if amp else "float32"
+    if amp:
+        return f"{runner.cfg.optim_wrapper.get('dtype') or 'float16'} (autocast)"
+    return "float32, convolutions in TensorFloat-32" if convolves_in_tf32() else "float32"
 
 
 def describe_model(model: nn.Module) -> str:
     """Names of a model's parts with their parameters, as in 'RetinaNet, 14.81 M parameters: FVNet 4.92 M + ...'."""
-    model = getattr(model, "module", model)
+    model = unwrapped(model)
     parts = [
         f"{type(part).__name__} {count_parameters(part) / 1e6:.2f} M"
         for part in model.children()

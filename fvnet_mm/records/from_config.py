@@ -126,7 +126,7 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
         effective_batch=per_device * world_size * accumulation if per_device and world_size else None,
         length=epochs if iterations is None else iterations // accumulation,
         length_unit="epoch" if iterations is None else "step",
-        schedule=", ".join([_schedule(cfg.get("param_scheduler"), accumulation), *_active_hooks(cfg)]),
+        schedule=", ".join([_schedule(_schedulers(cfg), accumulation), *_active_hooks(cfg)]),
         train_pipeline=", ".join(
             [
                 pipeline_in_words(cfg["train_dataloader"]["dataset"]),
@@ -223,6 +223,12 @@ def _precision(wrapper: Settings) -> str:
             return str(wrapper.get("dtype") or "float16")
         case _:  # only the wrapper knows
             return in_words({key: value for key, value in wrapper.items() if key not in _OF_WRAPPERS})
+
+
+def _schedulers(cfg: Settings) -> Sequence[Settings] | Settings | None:
+    """Those of a config, none of which acts where the hook that steps them is switched off."""
+    hooks = cfg.get("default_hooks") or {}
+    return None if hooks.get("param_scheduler", True) is None else cfg.get("param_scheduler")
 
 
 def _schedule(schedulers: Sequence[Settings] | Settings | None, accumulation: int) -> str:

@@ -85,6 +85,8 @@ def sampling_in_words(loader: Settings, scope: str) -> list[str]:
         words.append(in_words(batches))
     if isinstance(collation, Mapping) and name_of(collation) not in ("", *_PLAIN_COLLATIONS):
         words.append(in_words(collation))
+    if (batches_an_epoch := loader.get("num_batch_per_epoch")) is not None:
+        words.append(f"num_batch_per_epoch={batches_an_epoch}")
     return words + (["drop_last"] if loader.get("drop_last") else [])
 
 

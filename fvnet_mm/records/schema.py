@@ -97,7 +97,8 @@ class Complexity(Part):
 
 class Environment(Part):
     """Where it ran: versions of the libraries, the device, the number of processes, how the batch of an optimizer step
-    was made up of them (images of one in a forward pass, and passes a step), and the state of the repository.
+    was made up of them (images of one in a forward pass, and passes a step), the state of the repository, and whether
+    convolutions in float32 were computed in TensorFloat-32, as GPUs do from Ampere on unless PyTorch is told otherwise.
     """
 
     versions: dict[str, str] = Field(default_factory=dict)
@@ -106,6 +107,7 @@ class Environment(Part):
     images_per_device: int | None = None
     accumulation: int | None = None
     threads: int | None = None
+    tf32: bool | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None
 

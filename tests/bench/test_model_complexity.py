@@ -163,6 +163,19 @@ def test_what_has_no_counting_is_refused():
         count_model(odd, (64, 64))
 
 
+def test_a_cascade_of_heads_is_refused():
+    class Cascade(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Conv2d(3, 4, 1)
+            self.rpn_head = nn.Conv2d(4, 4, 1)
+            self.roi_head = nn.Module()
+            self.roi_head.bbox_head = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+    with pytest.raises(UserError, match="a Cascade cannot be counted: it has several heads for a region"):
+        count_model(Cascade(), (64, 64))
+
+
 def test_a_config_s_model_that_has_no_counting_is_built_once():
     built = []
 

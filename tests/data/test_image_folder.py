@@ -156,6 +156,13 @@ def test_mistakes(root: Path, change: Callable[[Path], object], sentence: str):
     assert str(root) in str(caught.value)
 
 
+def test_folders_are_named_as_they_are(root: Path):
+    (root / "val").rename(root / "test")
+    shutil.rmtree(root / "test" / "b")
+    with pytest.raises(UserError, match=rf"{root}/train and {root}/test differ \('b' only in train\)"):
+        find_image_folder(root, folders={"val": "test"})
+
+
 def test_a_class_may_lack_validation_images(root: Path):
     (root / "val" / "b" / "1.jpg").unlink()
     assert find_image_folder(root).val.class_counts == (1, 1, 0)

@@ -113,6 +113,7 @@ def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tm
         ("model.backbone.out_indices=(1,2,7)", ["out_indices", "7"]),
         ("model.backbone.type=FVNett", ["FVNett", "FVNet"]),
         ("model.backbone.depth=3", ["depth"]),
+        ("train_dataloader.num_batch_per_epoch=2", ["leave out images", "train_dataloader.dataset.indices"]),
     ],
 )
 def test_model_that_cannot_work(option: str, words: list[str], refused: Callable[..., str], data: Path) -> None:

@@ -98,6 +98,21 @@ def test_classes_have_their_own_figures(annotations: Path) -> None:
         assert np.mean(defined) == pytest.approx(metric.result.metrics[name], abs=1e-9)
 
 
+def test_an_object_of_the_number_0_is_found(annotations: Path) -> None:
+    """COCO's evaluation has 0 for 'not matched'."""
+    samples, description = found(annotations, share=1.0)
+    metrics = []
+    for first in (1, 0):
+        document = json.loads(annotations.read_text())
+        for number, item in enumerate(document["annotations"], first):
+            item["id"] = number
+        annotations.write_text(json.dumps(document))
+        metrics.append(FullCocoMetric(str(annotations), ["bbox", "segm"]))
+        evaluated(metrics[-1], samples, description)
+    assert metrics[0].result == metrics[1].result
+    assert metrics[0].result.metrics["AP50"] == pytest.approx(100)
+
+
 def test_nothing_found(annotations: Path) -> None:
     samples, description = found(annotations, share=0.0)
     metric = FullCocoMetric(str(annotations), "bbox")
@@ -127,6 +142,16 @@ def test_masks_have_the_scores_that_are_theirs(kind: str, scores: list[float]) -
     assert [(detection["image_id"], detection["category_id"]) for detection in found] == [(7, 10), (7, 30)]
     if kind == "segm":
         assert [detection["segmentation"]["counts"] for detection in found] == ["a", "b"]
+
+
+def test_what_has_no_number_for_a_score_is_not_detected() -> None:
+    result = dict(
+        img_id=7,
+        bboxes=torch.tensor([[1.0, 2, 5, 9], [0, 0, 3, 4]]),
+        scores=torch.tensor([torch.nan, 0.75]),
+        labels=torch.tensor([1, 0]),
+    )
+    assert [detection["score"] for detection in detections_of(result, "bbox", category_ids=[30, 10])] == [0.75]
 
 
 def test_a_mask_is_as_large_as_itself_not_as_its_box(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 import random
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
+from fvnet_mm.engine import epochs
 from fvnet_mm.engine.epochs import ResumableEpochLoop, SeededSamples, loader_from, position
 
 
@@ -43,6 +46,54 @@ def test_a_sample_draws_what_seed_epoch_and_number_decide() -> None:
 @given(first=st.integers(0, 6))
 def test_an_epoch_is_entered_at_any_batch(first: int) -> None:
     assert draws(first=first) == draws()[2 * first :]
+
+
+class Thrice(Sampler):
+    """Every sample three times in a row, as repeated augmentation asks for them."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([index for index in range(11) for _ in range(3)])
+
+    def __len__(self) -> int:
+        return 33
+
+
+def trained_on(rank: int = 0, workers: int = 0, done: int = 0, batch: int = 4) -> list[tuple]:
+    """The samples of an epoch from an iteration on, in the loop."""
+    samples = []
+
+    class Loop(ResumableEpochLoop):
+        def run_iter(self, index: int, batch: list[tuple]) -> None:
+            samples.extend(batch)
+
+    dataset = Draws()
+    dataset.metainfo = {}
+    loader = DataLoader(
+        dataset, batch_sampler=BatchSampler(Thrice(), batch, False), num_workers=workers, collate_fn=list
+    )
+    wrapper = SimpleNamespace(initialize_count_status=lambda *words: None)
+    stub = SimpleNamespace(
+        call_hook=lambda name: None,
+        seed=7,
+        model=torch.nn.Identity(),
+        optim_wrapper=wrapper,
+        visualizer=SimpleNamespace(),
+    )
+    loop = Loop(stub, loader, max_epochs=1)
+    loop._iter = done
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(epochs, "get_rank", lambda: rank)
+        loop.run_epoch()
+    return samples
+
+
+def test_a_sample_that_comes_again_draws_anew() -> None:
+    first = trained_on()
+    assert [sample[0] for sample in first] == list(Thrice())
+    assert len({value for sample in first for value in sample[1:]}) == 3 * 33
+    assert trained_on(workers=2) == first
+    assert trained_on(done=3) == first[12:]
+    assert {sample[1] for sample in trained_on(rank=1)}.isdisjoint(sample[1] for sample in first)
 
 
 def test_what_is_left_out_is_not_read() -> None:

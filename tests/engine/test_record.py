@@ -272,6 +272,25 @@ def test_a_broken_record_ends_no_run(
     assert [evaluation.step for evaluation in read_record(tmp_path / "run.json").evaluations] == [1, 2]
 
 
+def test_a_model_that_cannot_be_counted_ends_no_run(
+    run: Run,
+    tiny_coco: Path,
+    small_run: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def count(cfg: object) -> None:
+        raise AttributeError("'ModuleList' object has no attribute 'out_channels'")
+
+    monkeypatch.setattr(fvnet_mm.engine.record, "describe_complexity", count)
+    assert run("train", RETINANET, "--data", tiny_coco, "--work-dir", tmp_path, *small_run) == 0
+    record = read_record(tmp_path / "run.json")
+    assert record.complexity is None
+    assert len(record.evaluations) == 2
+    assert capsys.readouterr().out.count("as the model resists: 'ModuleList' object has no") == 1
+
+
 def test_what_a_run_was_fine_tuned_from(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path) -> None:
     words = ["--data", tiny_coco, *small_run, "train_cfg.max_epochs=1"]
     assert run("train", RETINANET, "--work-dir", tmp_path / "first", *words) == 0

@@ -1,10 +1,12 @@
 """What a record says of a trunk that its user plugged in: its name, its code, and what of it is not trained."""
 
+import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
@@ -15,9 +17,16 @@ from fvnet_mm import list as listing
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.data.ade20k_layout import find_ade20k
 from fvnet_mm.data.coco_layout import find_coco
-from fvnet_mm.engine.run_facts import describe_backbone, evaluates_one_size, pretraining, trunk_settings
+from fvnet_mm.engine.run_facts import (
+    describe_backbone,
+    describe_weights,
+    evaluates_one_size,
+    pretraining,
+    trunk_settings,
+)
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.trunk_source import source_digest
+from fvnet_mm.records import Weights
 from fvnet_mm.records.reading import read_record, write_record
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -176,6 +185,19 @@ def test_norms_that_a_trunk_holds_by_itself() -> None:
     assert trunk_settings(Model(trunk)) == dict(norm_eval=True, frozen_stages=-1)
     assert [module.training for module in trunk.modules()] == modes
     assert trunk_settings(Model(Frozen())) == dict(norm_eval=False, frozen_stages=-1)
+
+
+def test_a_teacher_is_among_the_weights(tmp_path: Path) -> None:
+    file = tmp_path / "teacher.pth"
+    file.write_bytes(b"weights")
+    student = Model(nn.Identity())
+    assert describe_weights(student, None) == ()
+    student.teacher = SimpleNamespace(checkpoint=None)
+    assert describe_weights(student, None) == ()
+    student.teacher.checkpoint = str(file)
+    assert describe_weights(student, None) == (
+        Weights(part="teacher", source=str(file), sha256=hashlib.sha256(b"weights").hexdigest()),
+    )
 
 
 def test_parts_that_a_trunk_freezes_by_itself() -> None:

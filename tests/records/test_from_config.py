@@ -151,6 +151,8 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("train_dataloader.batch_sampler.drop_last", True, {"train_pipeline"}),
         ("train_dataloader.batch_sampler", None, {"train_pipeline"}),
         ("train_dataloader.drop_last", True, {"train_pipeline"}),
+        ("train_dataloader.num_batch_per_epoch", 10, {"train_pipeline"}),
+        ("default_hooks.param_scheduler", None, {"schedule"}),
         ("train_dataloader.collate_fn", dict(type="yolov5_collate"), {"train_pipeline"}),
         ("train_dataloader.dataset.indices", 100, {"train_pipeline"}),
         ("train_dataloader.dataset.type", "LVISV1Dataset", {"train_pipeline"}),

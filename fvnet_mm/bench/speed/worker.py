@@ -201,8 +201,8 @@ def _serve(connection: Connection, subject: Subject, conditions: Conditions, siz
 
 def _compile(module: nn.Module) -> None:
     """Compiles a trunk, or every part of a model, for each shape that it meets; hooks stay outside."""
-    # Models share their code, and every shape compiles it once more.
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
+    # Models share their code, and every shape compiles it once more. The names are those that torch 2.6 has, too.
+    torch._dynamo.config.cache_size_limit = torch._dynamo.config.accumulated_cache_size_limit = 10_000
     for part in parts_of(module).values() or [module]:
         part.forward = torch.compile(part.forward, dynamic=False)
 

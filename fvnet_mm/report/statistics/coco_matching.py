@@ -84,8 +84,8 @@ def match_detections(
     detections = _read_detections(result_file, truth, iou_type)
     categories = [entry for entry in truth.categories if classes is None or entry["name"] in classes]
     categories.sort(key=lambda entry: entry["id"])
-    # The annotations are copied because pycocotools writes into them.
-    objects = [dict(annotation) for annotation in truth.annotations]
+    # Copies, because pycocotools writes into them, numbered from 1, because it takes 0 for 'not matched'.
+    objects = [{**annotation, "id": number} for number, annotation in enumerate(truth.annotations, 1)]
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = _index(truth, objects)
         found = ground_truth.loadRes(detections) if detections else _index(truth, [])

@@ -73,7 +73,6 @@ def list_parser() -> argparse.ArgumentParser:
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--backbones", action="store_true", help="list the trunks that --backbone NAME accepts")
     parser.add_argument("--configs", type=Path, metavar="DIR", help="folder of configs (default: this repository's)")
-    parser.set_defaults(local_rank=0)  # what run_tool wants of every tool
     return parser
 
 

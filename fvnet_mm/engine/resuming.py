@@ -20,8 +20,9 @@ from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Environment, RunRecord
-from fvnet_mm.records.from_config import fields_of_test, fields_of_training, in_words
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record
+from fvnet_mm.records.words import in_words
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """Where torchrun and Slurm say how often they have started this run again."""

@@ -31,7 +31,8 @@ from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
 from fvnet_mm.files import sha256_of
 from fvnet_mm.places import ROOT
 from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
-from fvnet_mm.records.from_config import name_of, trunk_name
+from fvnet_mm.records.from_config import trunk_name
+from fvnet_mm.records.words import name_of
 
 LIBRARIES = (
     "torch",

@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from fvnet_mm.engine.acceleration import accelerate, require_compiler
 from fvnet_mm.engine.agreement import MeanLossHook, decided_by_main
 from fvnet_mm.engine.batch import plan_batch
+from fvnet_mm.engine.building import building
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides
@@ -36,7 +37,7 @@ from fvnet_mm.engine.resuming import (
     refuse_other_run,
     resumption,
 )
-from fvnet_mm.engine.runner import SuiteRunner, building
+from fvnet_mm.engine.runner import SuiteRunner
 from fvnet_mm.engine.saving import full_disk_in_words
 from fvnet_mm.engine.signals import StopHook, StopSignals
 from fvnet_mm.engine.summary import start_screen

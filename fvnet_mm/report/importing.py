@@ -10,7 +10,8 @@ from pathlib import Path
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import read_or_said, sha256_of
 from fvnet_mm.records import Backbone, Config, Data, Environment, Evaluation, Protocol, Result, RunRecord
-from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, name_of, task_of, trunk_name
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, task_of, trunk_name
+from fvnet_mm.records.words import name_of
 from fvnet_mm.report.metrics import in_percent
 from fvnet_mm.report.scalars import History, read_scalars
 

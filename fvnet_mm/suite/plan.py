@@ -18,8 +18,8 @@ from fvnet_mm.places import ROOT
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.tables import new_table, show
 from fvnet_mm.suite.timing import Timing, keep, measure, read_timing
+from fvnet_mm.terminal_tables import new_table, show
 
 _STEPS, _WARM_UP = {True: 20, False: 2}, {True: 5, False: 1}
 """Timed steps, and those before them, on a GPU and on a CPU."""

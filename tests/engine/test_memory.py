@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from fvnet_mm.engine.building import building
 from fvnet_mm.engine.memory import allocation_in_words, is_out_of_memory
-from fvnet_mm.engine.runner import building
 from fvnet_mm.errors import UserError
 
 ALLOCATOR = (

@@ -51,8 +51,9 @@ def import_run(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Prints the difference of two runs or rows, and keeps it where the flags ask for it."""
     from fvnet_mm.report.leaderboard.reproduce import find_runs
-    from fvnet_mm.report.statistics.compare import Run, compare_seeds
+    from fvnet_mm.report.statistics.compare import compare_seeds
     from fvnet_mm.report.statistics.comparison import format_comparison
+    from fvnet_mm.report.statistics.runs import Run
 
     sides = [find_runs(side, arguments.folders) for side in (arguments.a, arguments.b)]
     comparison = compare_seeds(

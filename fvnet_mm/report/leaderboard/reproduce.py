@@ -240,7 +240,8 @@ def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
 
 def _by_images(run: FoundRun, again: FoundRun, metric: str, ground_truth: Path | None) -> Verdict:
     """The paired bootstrap of two runs: within noise if the interval of their difference holds 0."""
-    from fvnet_mm.report.statistics.compare import Run, compare_seeds  # takes a while
+    from fvnet_mm.report.statistics.compare import compare_seeds  # takes a while
+    from fvnet_mm.report.statistics.runs import Run
 
     sides = [[Run(side.record, side.folder)] for side in (run, again)]
     comparison = compare_seeds(*sides, ground_truth=ground_truth)

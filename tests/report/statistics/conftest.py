@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Backbone, Config, Data, Predictions, Protocol, Result, RunRecord, Split
-from fvnet_mm.report.statistics.compare import Run
+from fvnet_mm.report.statistics.runs import Run
 
 CLASSES = ("cat", "dog", "fox")
 IMAGES = 40

@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 from fvnet_mm.records import Evaluation, Protocol, Result
-from fvnet_mm.report.statistics.compare import Run, compare_seeds
+from fvnet_mm.report.statistics.compare import compare_seeds
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.resampling import BLOCK
+from fvnet_mm.report.statistics.runs import Run
 from fvnet_mm.report.statistics.seeds import joint_interval
 
 KINDS = ("coco_boxes", "coco_masks", "label_maps", "classes")

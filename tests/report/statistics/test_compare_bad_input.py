@@ -8,7 +8,8 @@ import pytest
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.records import Data, Protocol, Split
-from fvnet_mm.report.statistics.compare import Run, compare_seeds
+from fvnet_mm.report.statistics.compare import compare_seeds
+from fvnet_mm.report.statistics.runs import Run
 
 
 def refused(*runs: Run, **options: object) -> str:

@@ -17,8 +17,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from fvnet_mm.backbones import FVNet
+from fvnet_mm.engine.compatibility import backbone_shapes
 from fvnet_mm.engine.config_file import replace_sync_batch_norm
-from fvnet_mm.engine.fit import backbone_shapes
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.trunk import plug_backbone
 

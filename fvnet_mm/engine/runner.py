@@ -18,9 +18,9 @@ from torch import nn
 from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
 from fvnet_mm.engine.building import building, unwrapped
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
+from fvnet_mm.engine.compatibility import check_fit
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.epochs import ResumableEpochLoop
-from fvnet_mm.engine.fit import check_fit
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, sha256_of
 from fvnet_mm.records import Weights
@@ -208,7 +208,7 @@ def build_model(config: ConfigDict, levels: Sequence[int] = ()) -> nn.Module:
 
     Args:
         config: The model's config, or that of a part.
-        levels: Stages that a config of the suite reads, see :func:`~fvnet_mm.engine.fit.check_fit`.
+        levels: Stages that a config of the suite reads, see :func:`~fvnet_mm.engine.compatibility.check_fit`.
 
     Raises:
         UserError: A type is not registered, an argument is refused by the part that it was meant for, or the

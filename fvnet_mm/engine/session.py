@@ -21,13 +21,13 @@ from fvnet_mm.engine.config_file import apply_overrides
 from fvnet_mm.engine.data_source import select_data, used_images
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
+from fvnet_mm.engine.failures import passes_in_words
 from fvnet_mm.engine.finite_outputs import FiniteEvaluationHook
 from fvnet_mm.engine.graphs import GraphedTrunkHook
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
 from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
-from fvnet_mm.engine.passes import passes_in_words
 from fvnet_mm.engine.precision import enable_amp
 from fvnet_mm.engine.record import RecordHook, current_checkpoint
 from fvnet_mm.engine.resuming import (

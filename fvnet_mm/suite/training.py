@@ -56,7 +56,7 @@ class Training(Checkpointable):
             if is_finished(self.job.work_dir):  # by an earlier submission of the same job
                 return 0
             file = read_job_file(self.job.work_dir) or new_job_file(self.job)
-            attempt = Attempt(started=_now(), devices=self.devices or ())
+            attempt = Attempt(started=datetime.now(timezone.utc), devices=self.devices or ())
             write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, attempt))), self.job.work_dir)
             with (self.job.work_dir / LOG_FILE).open("ab") as log:
                 begin = log.seek(0, os.SEEK_END)
@@ -78,7 +78,7 @@ class Training(Checkpointable):
                     status = process.returncode
                     failed = status and not self._stopped
                     why = reason(self.job.work_dir / LOG_FILE, begin, status) if failed else None
-                    how = dict(ended=_now(), exit_status=status, reason=why, stopped=self._stopped)
+                    how = dict(ended=datetime.now(timezone.utc), exit_status=status, reason=why, stopped=self._stopped)
                     ended = attempt.model_copy(update=how)
                     write_job_file(file.model_copy(update=dict(attempts=(*file.attempts, ended))), self.job.work_dir)
         return status
@@ -134,10 +134,6 @@ class Training(Checkpointable):
 def threads_environment(threads: int | None) -> dict[str, str]:
     """What tells numerical libraries how many threads a process may have."""
     return dict.fromkeys(_THREADS, str(threads)) if threads is not None else {}
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 def reason(log: Path, begin: int, status: int) -> str:

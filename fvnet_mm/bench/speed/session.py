@@ -136,7 +136,7 @@ def run_benchmark(plan: Plan, file: Path, progress: Progress) -> BenchmarkRecord
         stack.callback(progress, "")
         environment = describe_environment()
         record = BenchmarkRecord(
-            updated=_now(),
+            updated=datetime.now(timezone.utc),
             finished=False,
             command=command_line(),
             conditions=plan.conditions,
@@ -155,7 +155,7 @@ def run_benchmark(plan: Plan, file: Path, progress: Progress) -> BenchmarkRecord
             if case not in record.cases:
                 measured = _measure(able, case, seconds, plan, progress)
                 record = record.model_copy(update=dict(measurements=(*record.measurements, *measured)))
-            record = record.model_copy(update=dict(notes=notes, updated=_now()))
+            record = record.model_copy(update=dict(notes=notes, updated=datetime.now(timezone.utc)))
             if plan.conditions.backend == "cpu":  # whatever else the machine does slows copies down, too
                 record = record.model_copy(update=dict(bandwidth=max(record.bandwidth, bandwidth("cpu"))))
             write_benchmark(record, file)
@@ -213,7 +213,3 @@ def _measure(
 
 def _shape(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

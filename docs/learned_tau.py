@@ -20,7 +20,7 @@ from time_constants import load_trunk
 from fvnet_mm.backbones import FTFU, FVNet
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 from fvnet_mm.records.reading import RECORD, read_record
 
 
@@ -68,8 +68,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     kept = json.loads(TIME_CONSTANTS.read_text(encoding="utf-8")) if TIME_CONSTANTS.exists() else []
-    with replacing(TIME_CONSTANTS) as temporary:
-        temporary.write_text(json.dumps(joined(kept, found), indent=1) + "\n", encoding="utf-8")
+    write_text(TIME_CONSTANTS, json.dumps(joined(kept, found), indent=1) + "\n")
 
 
 if __name__ == "__main__":

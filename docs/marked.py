@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 
 def with_marked(text: str, name: str, new: str) -> str:
@@ -48,8 +48,7 @@ def update_file(file: Path, new: str, command: str, *, check: bool, what: str | 
         return
     if check:
         sys.exit(f"error: {what or file} is stale; run: {command}")
-    with replacing(file) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+    write_text(file, new)
 
 
 def checks(description: str) -> bool:

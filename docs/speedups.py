@@ -27,7 +27,7 @@ from coco_scene import TRAINING_IMAGES, scene
 from interleaving import Times, interleaved
 from marked import update
 
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 from fvnet_mm.report.statistics.seeds import mean_interval
 
 ROOT = Path(__file__).parents[1]
@@ -195,8 +195,7 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {version('torch')}"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results |= {name: result | dict(machine=machine) for name, result in measured.items()}
-    with replacing(RESULTS) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    write_text(RESULTS, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

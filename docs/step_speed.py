@@ -13,7 +13,7 @@ from pathlib import Path
 
 from marked import update
 
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results" / "step", ROOT / "docs" / "speedups.md"
@@ -104,8 +104,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 where the page is not what was measured")
     arguments = parser.parse_args()
     if arguments.measure:
-        with replacing(RESULTS / f"{arguments.measure}.json") as temporary:
-            temporary.write_text(json.dumps(measure(), indent=1) + "\n")
+        write_text(RESULTS / f"{arguments.measure}.json", json.dumps(measure(), indent=1) + "\n")
         return
     update(PAGE, "step", tables(), "python docs/step_speed.py", check=arguments.check)
 

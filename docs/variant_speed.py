@@ -21,7 +21,7 @@ from fvnet_mm.bench.speed.fuse import fuse_trunk
 from fvnet_mm.bench.speed.rounds import Turn, interleave, passes_of_a_turn, timed
 from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.engine.run_facts import processor_name
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 SIZES = (224, 512)
 ROUNDS, TURN_SECONDS = 8, 0.1
@@ -65,8 +65,7 @@ def main() -> None:
         torch=torch.__version__,
         ratios={str(size): measure(trunks, size) for size in SIZES},
     )
-    with replacing(SPEEDS) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(SPEEDS, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

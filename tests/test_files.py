@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import new_folder, replacing, sha256_of
+from fvnet_mm.files import new_folder, replacing, sha256_of, write_text
 
 
 def test_file_appears_at_the_end_and_whole(tmp_path: Path):
@@ -32,6 +32,13 @@ def test_exception_leaves_the_old_file(tmp_path: Path):
         interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_is_utf_8_in_a_folder_that_need_not_exist(tmp_path: Path):
+    target = tmp_path / "new" / "names.txt"
+    write_text(target, "Seilbahn über ±2 m\n")
+    assert target.read_bytes() == "Seilbahn über ±2 m\n".encode()
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path):

@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
     from fvnet_mm.data.benchmark.classes import size_class
     from fvnet_mm.data.coco_layout import find_coco
     from fvnet_mm.data.fingerprint import fingerprint
-    from fvnet_mm.files import replacing
+    from fvnet_mm.files import write_text
 
     started = time.monotonic()
     folder = find_coco(arguments.root)
@@ -75,8 +75,7 @@ def main(arguments: argparse.Namespace) -> None:
         "torch": torch.__version__,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    with replacing(arguments.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     state.unlink(missing_ok=True)
     print(f"accuracy {result['accuracy']:.1f} % of {len(val.labels)} objects, {arguments.out}")
 

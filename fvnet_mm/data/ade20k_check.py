@@ -18,7 +18,7 @@ from fvnet_mm.data.image_check import (
     decode_labels,
 )
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def without_pairs(split: Ade20kSplit, bad: Sequence[BadImage], list_file: Path) 
             f"without its {len(names):,} bad images and label maps ({enumerate_offenders([pair.name for pair in bad])})"
             f" {split.image_dir} has none left; mend them."
         )
-    with replacing(list_file) as temporary:
-        temporary.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+    write_text(list_file, "".join(f"{stem}\n" for stem in stems))
     return replace(split, stems=stems, list_file=Path(list_file))
 
 

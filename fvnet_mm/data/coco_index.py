@@ -10,7 +10,7 @@ from pathlib import Path
 from fvnet_mm.data.cache import cache_file, file_stamp
 from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoImage, read_coco_document
 from fvnet_mm.data.coco_outline import is_outline
-from fvnet_mm.files import replacing, sha256_of
+from fvnet_mm.files import sha256_of, write_text
 
 _VERSION = 2
 
@@ -93,8 +93,8 @@ class CocoDocuments:
         content = asdict(index) | dict(version=_VERSION, stamp=self.read(path).stamp)
         del content["path"]
         # A home that can't be written to costs the next run some time, no more.
-        with contextlib.suppress(OSError), replacing(cache_file(path, "annotations", ".json")) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            write_text(cache_file(path, "annotations", ".json"), json.dumps(content))
 
     def taken(self) -> list[CocoDocument]:
         """Return the files that had to be read, and forget them."""

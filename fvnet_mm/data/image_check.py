@@ -16,7 +16,7 @@ from PIL import Image
 
 from fvnet_mm.cores import usable_cores
 from fvnet_mm.data.cache import Stamp, cache_file, file_stamp
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,5 @@ def _read_cache(file: Path, facts_type: type[_Facts]) -> dict[str, _Facts]:
 def _write_cache(file: Path, facts: dict[str, _Facts]) -> None:
     sound = {name: fact for name, fact in facts.items() if fact.fault is None}
     # A home that can't be written to costs the next run some time, no more.
-    with contextlib.suppress(OSError), replacing(file) as temporary:
-        content = json.dumps({"version": _CACHE_VERSION, "images": sound})
-        temporary.write_text(content, encoding="utf-8")
+    with contextlib.suppress(OSError):
+        write_text(file, json.dumps({"version": _CACHE_VERSION, "images": sound}))

@@ -18,7 +18,7 @@ from fvnet_mm.engine.agreement import any_process
 from fvnet_mm.engine.building import unwrapped
 from fvnet_mm.engine.finite_outputs import first_in_training
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 _COUNT = "skipped_nonfinite"
 """Where mmengine's message hub, which goes into checkpoints, has the number of steps that were left out."""
@@ -144,8 +144,7 @@ class NonFiniteHook(Hook):
 
 @master_only
 def _write(file: Path, report: dict[str, object]) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(report, indent=2) + "\n")
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:

@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 
 class ClassPrediction(TypedDict):
@@ -69,6 +69,5 @@ class SavedPredictions(BaseMetric):
 
     def compute_metrics(self, results: list[ClassPrediction]) -> dict[str, float]:
         """Writes the file; mmengine calls this in the main process, with the results of all."""
-        with replacing(self.out_file) as temporary:
-            temporary.write_text(json.dumps(results) + "\n", encoding="utf-8")
+        write_text(self.out_file, json.dumps(results) + "\n")
         return {}

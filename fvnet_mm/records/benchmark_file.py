@@ -8,7 +8,7 @@ import pydantic_core
 from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 from fvnet_mm.records.benchmark import SCHEMA_VERSION, BenchmarkRecord
 from fvnet_mm.records.parts import first_fault
 
@@ -21,8 +21,8 @@ def write_benchmark(record: BenchmarkRecord, path: Path) -> None:
     Raises:
         UserError: The place cannot be written to.
     """
-    with written_or_said(f"the benchmark record {path}"), replacing(path) as temporary:
-        temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with written_or_said(f"the benchmark record {path}"):
+        write_text(path, record.model_dump_json(indent=1) + "\n")
 
 
 def read_benchmark(path: Path) -> BenchmarkRecord:

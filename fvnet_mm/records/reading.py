@@ -9,7 +9,7 @@ import pydantic_core
 from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 from fvnet_mm.records.parts import first_fault
 from fvnet_mm.records.schema import SCHEMA_VERSION, RunRecord
 
@@ -62,8 +62,7 @@ def read_record(path: Path) -> RunRecord:
 def write_record(record: RunRecord, path: Path) -> None:
     """Writes a record at once or not at all; lists of numbers, such as rows of a confusion matrix, take a line each."""
     text = _ROW_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", record.model_dump_json(indent=2))
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def find_records(

@@ -17,7 +17,7 @@ import submitit
 from submitit.slurm.slurm import SlurmJob
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.state import QUEUE_FILE, JobState, State, is_held, state_of
@@ -186,8 +186,7 @@ def submit_to_slurm(suite: Suite, jobs: Sequence[Job], resources: Resources, par
     except (ValueError, TypeError, AttributeError, RuntimeError, OSError) as error:
         raise UserError(f"Slurm does not take the jobs: {error}") from error
     for job, handle in zip(jobs, handles, strict=True):
-        with replacing(job.work_dir / QUEUE_FILE) as temporary:
-            temporary.write_text(f"{handle.job_id}\n", encoding="utf-8")
+        write_text(job.work_dir / QUEUE_FILE, f"{handle.job_id}\n")
 
 
 def visible_devices() -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.parts import Part
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
@@ -199,8 +199,7 @@ def read_job_file(work_dir: Path) -> JobFile | None:
 
 def write_job_file(file: JobFile, work_dir: Path) -> None:
     """Writes it whole or not at all."""
-    with replacing(work_dir / JOB_FILE) as temporary:
-        temporary.write_text(file.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(work_dir / JOB_FILE, file.model_dump_json(indent=1) + "\n")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fvnet_mm.data.class_shapes import write_class_shapes
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 from fvnet_mm.places import ROOT
 from fvnet_mm.records.parts import Part
 from fvnet_mm.records.reading import RECORD, read_record
@@ -193,5 +193,5 @@ def keep(timing: Timing, file: Path) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    with written_or_said(f"the measurement {file}"), replacing(file) as temporary:
-        temporary.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with written_or_said(f"the measurement {file}"):
+        write_text(file, timing.model_dump_json(indent=1) + "\n")

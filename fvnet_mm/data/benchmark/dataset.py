@@ -33,7 +33,7 @@ from fvnet_mm.data.benchmark.classes import IMAGE_SIZE, SEMANTIC_CLASSES, THINGS
 from fvnet_mm.data.benchmark.scene import draw_scene, shrink
 from fvnet_mm.data.kinds import Array
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 
 SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 """Images of each split of the whole benchmark."""
@@ -179,8 +179,7 @@ def _make(
         (folder / "images" / split_folder).mkdir(parents=True, exist_ok=True)
         (folder / "annotations" / split_folder).mkdir(parents=True, exist_ok=True)
     parts.mkdir(exist_ok=True)
-    with replacing(state) as temporary:
-        temporary.write_text(json.dumps(drawn), encoding="utf-8")
+    write_text(state, json.dumps(drawn))
     chunks = list(_chunks(settings["images"]))
     missing = [chunk for chunk in chunks if not (parts / chunk.part).is_file()]
     total = sum(settings["images"].values())
@@ -209,8 +208,7 @@ def _make(
     prints = {split: _join(folder, split, [chunk for chunk in chunks if chunk.split == split]) for split in SIZES}
     names = "".join(f"{name}\n" for name in SEMANTIC_CLASSES)
     (folder / CLASSES_FILE).write_text(names, encoding="utf-8")
-    with replacing(folder / SETTINGS_FILE) as temporary:
-        temporary.write_text(json.dumps({**settings, "fingerprints": prints}, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / SETTINGS_FILE, json.dumps({**settings, "fingerprints": prints}, indent=2) + "\n")
 
 
 def _start_worker() -> None:
@@ -248,9 +246,8 @@ def _write_chunk(root: Path, seed: int, image_size: int, chunk: _Chunk) -> None:
         own = [_annotate(first + i, image_id, item.thing, item.mask) for i, item in enumerate(scene.instances)]
         annotations += own
         digests.append(hashlib.sha256(jpeg + png + json.dumps(own).encode()).hexdigest())
-    with replacing(root / _PARTS / chunk.part) as temporary:
-        part = {"images": images, "annotations": annotations, "digests": digests}
-        temporary.write_text(json.dumps(part), encoding="utf-8")
+    part = {"images": images, "annotations": annotations, "digests": digests}
+    write_text(root / _PARTS / chunk.part, json.dumps(part))
 
 
 def _annotate(number: int, image_id: int, thing: int, mask: Array) -> dict[str, object]:
@@ -280,6 +277,5 @@ def _join(root: Path, split: str, chunks: list[_Chunk]) -> str:
         for file in (root / part / FOLDERS[split]).iterdir():
             if file.stem not in names:
                 file.unlink()
-    with replacing(root / "annotations" / f"instances_{split}.json") as temporary:
-        temporary.write_text(json.dumps(document), encoding="utf-8")
+    write_text(root / "annotations" / f"instances_{split}.json", json.dumps(document))
     return hashlib.sha256("".join(digest for piece in pieces for digest in piece["digests"]).encode()).hexdigest()

@@ -11,7 +11,7 @@ import sys
 
 from fvnet_mm.cli import show_progress
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing, written_or_said
+from fvnet_mm.files import write_text, written_or_said
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -65,8 +65,8 @@ def compare(arguments: argparse.Namespace) -> None:
     )
     print(format_comparison(comparison))
     if arguments.json is not None:
-        with written_or_said(str(arguments.json)), replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with written_or_said(str(arguments.json)):
+            write_text(arguments.json, json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def reproduce(arguments: argparse.Namespace) -> None:

@@ -100,6 +100,11 @@ def is_number(value: object) -> bool:
     return is_real and abs(value) <= sys.float_info.max
 
 
+def is_box(value: object) -> bool:
+    """Whether a JSON value has the form of a box (x, y, width, height)."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
 def _read_json(path: Path) -> object:
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -140,16 +145,12 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, int) and value in (0, 1)
 
 
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
-
-
 _RULES = {
     _is_integer: "an integer of 64 bits",
     _is_length: "a number above 0",
     _is_name: "a text",
     _is_flag: "0 or 1",
-    _is_box: "a list of four finite numbers (x, y, width, height)",
+    is_box: "a list of four finite numbers (x, y, width, height)",
     is_number: "a finite number",
 }
 
@@ -160,7 +161,7 @@ _SECTIONS = {
         "id": _is_integer,
         "image_id": _is_integer,
         "category_id": _is_integer,
-        "bbox": _is_box,
+        "bbox": is_box,
         "area": is_number,
         "iscrowd": _is_flag,
     },

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from fvnet_mm.data.coco_document import is_number
 from fvnet_mm.engine.prediction_metric import ClassPrediction
-from fvnet_mm.errors import UserError
 from fvnet_mm.report.palette import GREEN, QUIET, VERMILION
-from fvnet_mm.report.saved_predictions import read_json
+from fvnet_mm.report.saved_predictions import read_class_predictions
 from fvnet_mm.report.sheet import (
     CAPTION,
     CAPTION_HEIGHT,
@@ -54,9 +52,9 @@ def draw_classification_sheet(
         ``out_file``.
 
     Raises:
-        UserError: a file is missing or broken, or a class is not in ``classes``.
+        UserError: a file is missing or broken, an image is in the predictions twice, or a class is not in ``classes``.
     """
-    predictions = _read_predictions(predictions_file, len(classes))
+    predictions = read_class_predictions(predictions_file, len(classes))
     shown = [predictions[index] for index in evenly_spread(len(predictions), count)]
     cells = [_draw_cell(Path(image_dir) / item["file"], item, classes) for item in shown]
     right = sum(item["prediction"] == item["label"] for item in predictions)
@@ -68,31 +66,6 @@ def draw_classification_sheet(
     )
     legend = [(GREEN, "right, with its score"), (VERMILION, "wrong, and below it the true class")]
     return save_sheet(cells, _IMAGES_A_ROW, heading, subheading, legend, out_file)
-
-
-def _read_predictions(path: Path, class_count: int) -> list[ClassPrediction]:
-    entries = read_json(path)
-    if not isinstance(entries, list) or not all(map(_is_prediction, entries)):
-        raise UserError(f"{path} is not a list of objects with file, label, prediction and score; evaluate again.")
-    if not entries:
-        raise UserError(f"{path} holds no prediction; evaluate again.")
-    for entry in entries:
-        highest = max(entry["label"], entry["prediction"])
-        if highest >= class_count:
-            raise UserError(
-                f"{path} has the class {highest} for {entry['file']}, but the {class_count} classes are numbered 0 to"
-                f" {class_count - 1}; name the class list that the predictions were made with."
-            )
-    return entries
-
-
-def _is_prediction(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("file"), str)
-        and all(isinstance(entry.get(key), int) and entry[key] >= 0 for key in ("label", "prediction"))
-        and is_number(entry.get("score"))
-    )
 
 
 def _draw_cell(file: Path, item: ClassPrediction, classes: Sequence[str]) -> Image.Image:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from fvnet_mm.data.coco_document import CocoDocument, CocoImage, is_number, read_coco_document
+from fvnet_mm.data.coco_document import CocoDocument, CocoImage, read_coco_document
 from fvnet_mm.errors import UserError
-from fvnet_mm.report.masks import Rle, area, as_rle, encode, lay_over
+from fvnet_mm.report.masks import Rle, area, encode, lay_over
 from fvnet_mm.report.palette import COLOURS
-from fvnet_mm.report.saved_predictions import read_json
+from fvnet_mm.report.saved_predictions import read_detections
 from fvnet_mm.report.sheet import (
     LABEL,
     LegendEntry,
@@ -106,29 +106,12 @@ def draw_contact_sheet(
 
 def _read_predictions(path: Path, document: CocoDocument, masks: bool) -> dict[int, list[_Box]]:
     """The detections by image, best first."""
-    entries = read_json(path)
-    images = {image["id"] for image in document.images}
-    categories = {category["id"] for category in document.categories}
     found: dict[int, list[_Box]] = defaultdict(list)
-    try:
-        for entry in entries:
-            if entry["image_id"] not in images or entry["category_id"] not in categories:
-                raise UserError(
-                    f"{path} has a detection in image {entry['image_id']!r} of category"
-                    f" {entry['category_id']!r}, which {document.path} does not list;"
-                    " name the annotations that the predictions were made for."
-                )
-            x, y, width, height = entry["bbox"]
-            mask = as_rle(entry["segmentation"]) if masks else None
-            if not all(map(is_number, (x, y, width, height, entry["score"]))) or (masks and mask is None):
-                raise ValueError
-            box = _Box((x, y, x + width, y + height), entry["category_id"], entry["score"], mask=mask)
-            found[entry["image_id"]].append(box)
-    except (KeyError, TypeError, ValueError):
-        keys = "bbox (x, y, width, height), segmentation (run lengths)" if masks else "bbox (x, y, width, height)"
-        raise UserError(
-            f"{path} is not in COCO's result format, a list of objects with image_id, category_id, {keys} and score."
-        ) from None
+    for entry in read_detections(path, document, ["bbox", "segmentation"] if masks else ["bbox"]):
+        x, y, width, height = entry["bbox"]
+        mask = entry["segmentation"] if masks else None
+        box = _Box((x, y, x + width, y + height), entry["category_id"], entry["score"], mask=mask)
+        found[entry["image_id"]].append(box)
     return {image: sorted(group, key=lambda box: -box.score) for image, group in found.items()}
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders, is_number
+from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders
 from fvnet_mm.errors import UserError
-from fvnet_mm.report.saved_predictions import read_json
+from fvnet_mm.report.saved_predictions import read_detections
 
 AREAS = {"all": "", "small": "_S", "medium": "_M", "large": "_L"}
 """COCO's ranges of object size, and what a metric's name has at its end for them."""
@@ -136,20 +136,7 @@ def _compact(per_image: Sequence[dict | None], thresholds: int) -> ClassMatches:
 
 
 def _read_detections(path: Path, truth: CocoDocument, iou_type: str) -> list[dict]:
-    entries = read_json(path)
-    shape = "bbox" if iou_type == "bbox" else "segmentation"
-    if not isinstance(entries, list) or not all(_is_detection(entry, shape) for entry in entries):
-        raise UserError(
-            f"{path} is not a list of objects with image_id, category_id, score and {shape}, as COCO's result files"
-            " are; evaluate again."
-        )
-    for key, known in (("image_id", truth.images), ("category_id", truth.categories)):
-        others = sorted({entry[key] for entry in entries} - {item["id"] for item in known})
-        if others:
-            raise UserError(
-                f"{path} is of another data set than {truth.path}, which lacks its {key} {enumerate_offenders(others)};"
-                " name the annotation file that the predictions were made for."
-            )
+    entries = read_detections(path, truth, ["bbox"] if iou_type == "bbox" else ["segmentation"])
     if iou_type == "segm":
         _check_masks(path, truth, entries)
     # pycocotools takes the area of a box beside a mask for the mask's.
@@ -172,15 +159,3 @@ def _check_masks(path: Path, truth: CocoDocument, entries: list[dict]) -> None:
                 f"{path} has a mask of {size} pixels (height, width) in image {image} of {sizes[image]}; evaluate again"
                 " at the images' own size."
             )
-
-
-def _is_detection(entry: object, shape: str) -> bool:
-    if not isinstance(entry, dict) or not is_number(entry.get("score")):
-        return False
-    if not all(isinstance(entry.get(key), int) for key in ("image_id", "category_id")):
-        return False
-    if shape == "segmentation":
-        mask = entry.get(shape)
-        return isinstance(mask, dict) and isinstance(mask.get("counts"), str) and isinstance(mask.get("size"), list)
-    box = entry.get(shape)
-    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))

@@ -10,7 +10,8 @@ import numpy as np
 
 from fvnet_mm.data.coco_document import enumerate_offenders, read_coco_document
 from fvnet_mm.errors import UserError
-from fvnet_mm.report.statistics.accuracy_bootstrap import AccuracyEvaluation, read_classes
+from fvnet_mm.report.saved_predictions import read_class_predictions
+from fvnet_mm.report.statistics.accuracy_bootstrap import AccuracyEvaluation
 from fvnet_mm.report.statistics.coco_bootstrap import CocoEvaluation
 from fvnet_mm.report.statistics.coco_matching import match_detections
 from fvnet_mm.report.statistics.miou_bootstrap import SegmentationEvaluation, measure_areas
@@ -64,9 +65,11 @@ def read_predictions(
     reports = [_of_file(file, progress) for file in files]
     classes = runs[0].record.data.classes
     if kind == "classes":
-        found = [read_classes(file, len(classes)) for file in files]
-        _check_same_images(runs, [{name: label for name, (label, _) in images.items()} for images in found])
-        pairs = [np.array(list(images.values())).T for images in found]
+        found = [read_class_predictions(file, len(classes)) for file in files]
+        for of_run in found:
+            of_run.sort(key=lambda entry: entry["file"])  # so that the runs have their images in one order
+        _check_same_images(runs, [{entry["file"]: entry["label"] for entry in of_run} for of_run in found])
+        pairs = [np.array([(entry["label"], entry["prediction"]) for entry in of_run]).T for of_run in found]
         evaluations = [AccuracyEvaluation(labels, predicted, len(classes)) for labels, predicted in pairs]
         return ReadPredictions(Resamples(len(found[0]), count, seed), classes, evaluations)
     truth = find_ground_truth(runs, kind, ground_truth)

@@ -81,6 +81,14 @@ def test_a_metric_without_objects_is_undefined(make_run):
     assert [large.first, large.second, large.difference, large.interval, large.seeds] == [None] * 5
 
 
+def test_the_order_of_the_images_in_a_file_does_not_matter(make_run):
+    first, second = unsigned(make_run("classes", "a")), unsigned(make_run("classes", "b"))
+    expected = compared([first], [second])
+    file = second.folder / "classes.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[::-1]))
+    assert compared([first], [second]) == expected
+
+
 @pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")
 @pytest.mark.parametrize("kind", ["coco_boxes", "label_maps", "classes"])
 def test_several_seeds(kind: str, make_run):

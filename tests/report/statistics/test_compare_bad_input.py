@@ -105,7 +105,7 @@ def test_other_classes(make_run):
     run, other = make_run("classes"), make_run("classes", "b")
     data = Data(label="animals", classes=("cat", "dog"), val=run.record.data.val)
     assert "have different classes" in refused(run, changed(other, data=data))
-    assert "has the classes 2, but the 2 classes of its record" in refused(
+    assert "has the classes 2, but the 2 classes are numbered 0 to 1" in refused(
         *(changed(each, data=data) for each in (run, other))
     )
     assert "does not say what its classes are" in refused(run, changed(other, data=None))

@@ -2,11 +2,9 @@
 
 import atexit
 import logging
-import random
 import sys
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
@@ -26,13 +24,8 @@ from rich.progress import (
 )
 from torch.utils.data import get_worker_info
 
+from fvnet_mm.engine.seeding import seed_alike, seed_generators
 from fvnet_mm.engine.workers import heed_own_process_alone
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (the libraries' transforms draw from the global generator)
-    torch.manual_seed(seed)
 
 
 @FUNCTIONS.register_module()
@@ -44,7 +37,7 @@ def seed_worker(worker_id: int) -> None:
     """
     if get_worker_info() is not None:
         heed_own_process_alone()
-    _seed_everything(torch.initial_seed() % 2**32)
+    seed_alike(torch.initial_seed() % 2**32, gpus=True)
 
 
 @HOOKS.register_module()
@@ -61,16 +54,12 @@ class ReproducibleEpochHook(Hook):
     priority = "VERY_HIGH"
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._seed(runner, runner.epoch)
+        seed_generators(runner.seed, runner.epoch, get_rank(), gpus=True)
         if not counts_iterations(runner):
             runner.optim_wrapper.initialize_count_status(runner.model, 0, len(runner.train_dataloader))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        self._seed(runner, runner.iter)
-
-    def _seed(self, runner: Runner, number: int) -> None:
-        state = np.random.SeedSequence([runner.seed, number, get_rank()]).generate_state(1)
-        _seed_everything(int(state[0]))
+        seed_generators(runner.seed, runner.iter, get_rank(), gpus=True)
 
 
 def counts_iterations(runner: Runner) -> bool:

@@ -11,12 +11,24 @@ NumberedBatch = tuple[int, list[int]]
 """A batch's number in the training or in an epoch, and the indices of its samples."""
 
 
-def seed_generators(*words: int) -> None:
-    """Seeds Python's, numpy's and torch's generators of the CPU with some whole numbers, each of which matters."""
-    state = int(np.random.SeedSequence(words).generate_state(1)[0])
-    random.seed(state)
-    np.random.seed(state)  # noqa: NPY002  (the libraries' transforms draw from the global generator)
-    torch.default_generator.manual_seed(state)  # not torch.manual_seed, which calls on GPUs that a worker lacks
+def seed_generators(*words: int, gpus: bool = False) -> None:
+    """Seeds Python's, numpy's and torch's generators with some whole numbers, each of which matters.
+
+    Args:
+        *words: The numbers.
+        gpus: Whether to seed those of the GPUs, too, which a worker lacks.
+    """
+    seed_alike(int(np.random.SeedSequence(words).generate_state(1)[0]), gpus)
+
+
+def seed_alike(seed: int, gpus: bool) -> None:
+    """Seeds Python's, numpy's and torch's generators with one number, those of the GPUs, too, if wanted."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (the libraries' transforms draw from the global generator)
+    if gpus:
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def reads_together(dataset: Dataset) -> bool:

@@ -1,4 +1,6 @@
-"""The one exception that stands for a mistake its user can mend."""
+"""What ends a run with a sentence to its user, and how such sentences list things."""
+
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -17,3 +19,9 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, signal_number: int, sentence: str) -> None:
         super().__init__(sentence)
         self.signal_number = signal_number
+
+
+def enumeration(items: Iterable[object]) -> str:
+    """'4', '4 and 8', '4, 8 and 16': at least one item in words."""
+    *first, last = map(str, items)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from fvnet_mm.data.cache import Stamp, file_stamp
-from fvnet_mm.errors import UserError
+from fvnet_mm.errors import UserError, enumeration
 
 
 class CocoImage(TypedDict):
@@ -68,7 +68,9 @@ def read_coco_document(path: Path) -> CocoDocument:
         raise UserError(f"{path} holds a JSON {type(content).__name__} instead of an object with {_SECTIONS_TEXT}.")
     missing = [name for name in _SECTIONS if name not in content]
     if missing:
-        raise UserError(f"{path} lacks {_in_words(missing)}: a COCO instances file is an object with {_SECTIONS_TEXT}.")
+        raise UserError(
+            f"{path} lacks {enumeration(map(repr, missing))}: a COCO instances file is an object with {_SECTIONS_TEXT}."
+        )
     for name, keys in _SECTIONS.items():
         entries = content[name]
         if not isinstance(entries, list):
@@ -169,12 +171,7 @@ _SECTIONS = {
 }
 
 
-def _in_words(names: Iterable[str]) -> str:
-    *others, last = map(repr, names)
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-_SECTIONS_TEXT = f"the lists {_in_words(_SECTIONS)}"
+_SECTIONS_TEXT = f"the lists {enumeration(map(repr, _SECTIONS))}"
 
 
 def _check_entries(path: Path, section: str, entries: list[object], keys: Mapping) -> None:

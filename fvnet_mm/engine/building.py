@@ -2,7 +2,7 @@
 
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,12 +29,6 @@ _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 def unwrapped(model: nn.Module) -> nn.Module:
     """A model without the wrapper that it has among several processes."""
     return model.module if is_model_wrapper(model) else model
-
-
-def enumeration(items: Iterable[object]) -> str:
-    """'4', '4 and 8', '4, 8 and 16': at least one item in words."""
-    *first, last = map(str, items)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 @contextmanager

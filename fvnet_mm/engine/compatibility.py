@@ -10,9 +10,9 @@ from mmpretrain.models import GlobalAveragePooling
 from torch import nn
 
 from fvnet_mm.backbones.arch import STRIDES
-from fvnet_mm.engine.building import BROKEN, enumeration, in_words
+from fvnet_mm.engine.building import BROKEN, in_words
 from fvnet_mm.engine.memory import is_out_of_memory
-from fvnet_mm.errors import UserError
+from fvnet_mm.errors import UserError, enumeration
 
 PROBE = 128
 """Height and width, in pixels, of the blank image that a backbone is tried on."""

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from fvnet_mm.engine.building import enumeration
 from fvnet_mm.engine.config_file import read_config
-from fvnet_mm.errors import UserError
+from fvnet_mm.errors import UserError, enumeration
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 
 TIMM_PREFIX = "timm:"

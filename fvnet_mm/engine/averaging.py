@@ -8,10 +8,11 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class StepEMAHook(EMAHook):
-    """mmengine's ``EMAHook``, counted in optimizer steps.
+    """mmengine's ``EMAHook``, but averaging once an optimizer step.
 
     mmengine's averages after every forward pass. Where gradients are accumulated over several of them it would
-    count the same weights as often, and its average would reach back the less far.
+    count the same weights as often, and its average would reach back the less far. ``begin_iter`` stays in forward
+    passes, and no accumulation stretches it; ``begin_epoch`` is the same whatever the accumulation.
     """
 
     def after_train_iter(

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -169,7 +170,7 @@ def small_segmentation() -> list[str]:
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs a tool in this process as its command line would, and returns the exit status.
 
-    A subprocess would spend most of its time importing; tests/test_tools.py starts real ones.
+    A subprocess would spend most of its time importing; :func:`start_tool` starts one.
     """
 
     def call(tool: str, *words: object) -> int:
@@ -184,6 +185,30 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return 0
 
     return call
+
+
+@pytest.fixture
+def start_tool(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Starts a tool as its user does: a process of its own, in an empty folder."""
+
+    def start(tool: str, *words: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "tools" / f"{tool}.py", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    return start
+
+
+@pytest.fixture
+def heavy_imports() -> Callable[[str], set[str]]:
+    """Says what a tool imports, of what takes a while, before it reads its command line: --help waits for it."""
+
+    def find(tool: str) -> set[str]:
+        file = str(ROOT / "tools" / f"{tool}.py")
+        code = f"import runpy, sys; runpy.run_path({file!r}); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return {"torch", "numpy", "pydantic"} & set(done.stdout.split())
+
+    return find
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,34 +11,33 @@ import pytest
 from fvnet_mm.records.benchmark_file import read_benchmark
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "benchmark.py"
 TINY = ["--sizes", "32", "--batch", "1", "--rounds", "6", "--turn-seconds", "0", "--threads", "1"]
 
-
-def start(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
-    )
+Start = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_help_imports_nothing_heavy_and_every_flag_is_explained(tmp_path: Path) -> None:
-    done = start("--help", cwd=tmp_path)
+@pytest.fixture
+def start(start_tool: Start) -> Start:
+    """Starts the tool in an empty folder."""
+    return partial(start_tool, "benchmark")
+
+
+def test_help_imports_nothing_heavy_and_every_flag_is_explained(
+    start: Start, heavy_imports: Callable[[str], set[str]]
+) -> None:
+    done = start("--help")
     assert (done.returncode, done.stderr) == (0, "")
     flags = set(re.findall(r"--[a-z][a-z-]+[a-z0-9]", done.stdout))
     explained = set(re.findall(r"--[a-z][a-z-]+[a-z0-9]", (ROOT / "docs" / "benchmark.md").read_text()))
     assert flags - {"--help"} <= explained
-    code = (
-        f"import runpy, sys; runpy.run_path({str(TOOL)!r}); print({{'torch', 'numpy', 'pydantic'}} & {{*sys.modules}})"
-    )
-    imports = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert imports.stdout.strip() == "set()"
+    assert heavy_imports("benchmark") == set()
 
 
-def test_trunks_side_by_side(tmp_path: Path) -> None:
+def test_trunks_side_by_side(start: Start, tmp_path: Path) -> None:
     """One by name, the other by the file that describes it."""
     described = (ROOT / "configs/_base_/backbones/mobilenetv4_conv_small.py").read_text()
     (tmp_path / "mine.py").write_text(described)
-    done = start("starnet_s1", "mine.py", "--fuse", *TINY, "--work-dir", "out", cwd=tmp_path)
+    done = start("starnet_s1", "mine.py", "--fuse", *TINY, "--work-dir", "out")
     assert done.returncode == 0, done.stderr[-2000:]
     record = read_benchmark(tmp_path / "out" / "benchmark.json")
     assert record.finished
@@ -52,10 +51,10 @@ def test_trunks_side_by_side(tmp_path: Path) -> None:
     assert files == {"benchmark.json", "ratios.svg", "ratios.png"}
 
 
-def test_isolated_training_steps(tmp_path: Path) -> None:
+def test_isolated_training_steps(start: Start, tmp_path: Path) -> None:
     """A process of its own computes what the command's process shows."""
     words = ["starnet_s1", "--isolate", "--training", *TINY, "--batch", "2", "--work-dir", "out"]
-    done = start(*words, cwd=tmp_path)
+    done = start(*words)
     assert done.returncode == 0, done.stderr[-2000:]
     record = read_benchmark(tmp_path / "out" / "benchmark.json")
     assert (record.conditions.isolated, record.conditions.training, record.conditions.threads) == (True, True, 1)

@@ -6,27 +6,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "leaderboard.py"
 RECORDS, EXPECTED = (ROOT / "tests" / "report" / "leaderboard" / name for name in ("records", "expected"))
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(start_tool: Start) -> Start:
     """Starts the tool in an empty folder."""
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, TOOL, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    return run
+    return partial(start_tool, "leaderboard")
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def work_dirs(tmp_path: Path) -> Path:
     return shutil.copytree(RECORDS, tmp_path / "work_dirs")
 
 
-def test_help_of_every_command_imports_nothing_heavy(start: Start) -> None:
+def test_help_of_every_command_imports_nothing_heavy(start: Start, heavy_imports: Callable[[str], set[str]]) -> None:
     flags: set[str] = set()
     for words in ([], ["build"], ["import"], ["compare"], ["reproduce"]):
         done = start(*words, "--help")
@@ -43,11 +37,7 @@ def test_help_of_every_command_imports_nothing_heavy(start: Start) -> None:
         flags |= set(re.findall(r"--[a-z][a-z-]+", done.stdout))
     explained = re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "leaderboard.md").read_text())
     assert {"--check", "--strict", "--ground-truth", "--against"} <= set(explained) <= flags
-    code = (
-        f"import runpy, sys; runpy.run_path({str(TOOL)!r}); print({{'torch', 'numpy', 'pydantic'}} & {{*sys.modules}})"
-    )
-    imports = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert imports.stdout.strip() == "set()"
+    assert heavy_imports("leaderboard") == set()
 
 
 def test_committed_leaderboard_is_fresh(start: Start) -> None:
@@ -197,7 +187,7 @@ def test_compare_and_reproduce(start: Start, work_dirs: Path) -> None:
 def test_a_reader_that_leaves_early(work_dirs: Path, tmp_path: Path) -> None:
     """As in ``leaderboard.py compare ... | head``: no traceback."""
     row = json.loads((EXPECTED / "leaderboard.json").read_text())["tables"][0]["rows"][0]["id"]
-    script = f"{sys.executable} {TOOL} reproduce {row} --folders work_dirs | true"
+    script = f"{sys.executable} {ROOT / 'tools' / 'leaderboard.py'} reproduce {row} --folders work_dirs | true"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "Error" not in done.stderr
 

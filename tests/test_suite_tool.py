@@ -5,29 +5,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "suite.py"
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(start_tool: Start) -> Start:
     """Starts the tool in an empty folder."""
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, TOOL, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    return run
+    return partial(start_tool, "suite")
 
 
-def test_help_of_every_command_imports_nothing_heavy(start: Start) -> None:
+def test_help_of_every_command_imports_nothing_heavy(start: Start, heavy_imports: Callable[[str], set[str]]) -> None:
     flags: set[str] = set()
     for words in ([], ["plan"], ["run"], ["status"], ["resume"], ["retry"]):
         done = start(*words, "--help")
@@ -36,9 +30,7 @@ def test_help_of_every_command_imports_nothing_heavy(start: Start) -> None:
     explained = re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "suite.md").read_text())
     of_trainings = {"--amp", "--cfg-options", "--data", "--demo", "--backbone", "--resume", "--hypothesis-profile"}
     assert {"--jobs", "--cluster", "--no-timing"} <= set(explained) - of_trainings <= flags
-    code = f"import runpy, sys; runpy.run_path({str(TOOL)!r}); print({{'torch', 'pydantic'}} & {{*sys.modules}})"
-    imports = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert imports.stdout.strip() == "set()"
+    assert heavy_imports("suite") == set()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from torch import nn
 from fvnet_mm.engine.download import locate
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing, sha256_of
+from fvnet_mm.records.reading import RECORD, read_record
 
 MapLocation = str | torch.device | Callable[[torch.Tensor, str], torch.Tensor] | None
 
@@ -212,6 +213,18 @@ def newest_checkpoint(work_dir: Path) -> tuple[Path | None, list[tuple[Path, str
     return None, passed_over
 
 
+def _training_in_words(checkpoint: str) -> str:
+    """The config and the trunk that the record beside a checkpoint names: the end of a sentence, or nothing."""
+    file = Path(checkpoint).expanduser().parent / RECORD
+    try:
+        record = read_record(file)
+    except UserError:
+        return ""
+    if record.origin == "test":
+        return ""
+    return f" ({file} names the config {record.config.name} and the trunk {record.backbone.name})"
+
+
 def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source: str, complete: bool) -> float:
     """Says how much of a model a state dict fills, and returns this share of its values.
 
@@ -235,8 +248,8 @@ def check_coverage(model: nn.Module, state_dict: dict[str, torch.Tensor], source
     if complete and len(fitting) < len(own):
         missing = [name for name in own if name not in set(fitting)]
         raise UserError(
-            f"{source} fits only {counts} of this model (first that does not: {missing[0]}); "
-            "use the config, and the --data, that it was trained with."
+            f"{source} fits only {counts} of this model (first that does not: {missing[0]}); use the config, "
+            f"--backbone, --cfg-options and --data that it was trained with{_training_in_words(source)}."
         )
     extra = f"; {unused} tensors of the file have no place in the model" if unused else ""
     print_log(f"loaded {counts} from {source}{extra}", "current", logging.WARNING if share < 1 else logging.INFO)

@@ -44,7 +44,8 @@ def read_config(path: Path, what: str) -> Config:
         UserError: It is missing, or reading it fails; ``what`` names it in the sentence.
     """
     if not path.is_file():
-        raise UserError(f"{what} file {path} does not exist; `python -m fvnet_mm.list` shows those of the suite.")
+        flag = " --backbones" if what == "backbone" else ""
+        raise UserError(f"{what} file {path} does not exist; `python -m fvnet_mm.list{flag}` shows those of the suite.")
     try:
         with _bases_found_at_once():
             cfg = Config.fromfile(path, import_custom_modules=False)
@@ -149,9 +150,24 @@ def apply_overrides(cfg: Config, options: list[str]) -> None:
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise UserError(f"--cfg-options {key}={value} cannot be applied: {error}") from error
+            reason = _missing_entry(cfg, key) or error
+            raise UserError(f"--cfg-options {key}={value} cannot be applied: {reason}") from error
     if any(key.split(".")[0] == "custom_imports" for key in values):
         import_custom_modules(cfg, "--cfg-options custom_imports", Path.cwd())
+
+
+def _missing_entry(cfg: Config, key: str) -> str | None:
+    """Which list of a config has not the entry that a key leads through; None where that is not what is wrong."""
+    part: object = cfg
+    words = key.split(".")
+    for depth, word in enumerate(words):
+        if isinstance(part, list | tuple) and word.isdecimal():
+            if int(word) >= len(part):
+                return f"{'.'.join(words[:depth])} has {len(part)} entries, counted from 0."
+            part = part[int(word)]
+        else:
+            part = part.get(word) if isinstance(part, Config | dict) else None
+    return None
 
 
 def _read_option(option: str) -> dict[str, object]:

@@ -5,6 +5,8 @@ import itertools
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from mmengine.config import ConfigDict
@@ -60,19 +62,19 @@ class SuiteRunner(Runner):
         return accelerate_model(build_model(ConfigDict(model), self.cfg.get("levels", ())), self.cfg)
 
     def build_train_loop(self, loop: object) -> BaseLoop:
-        with building("training loop and its data"):
+        with building("training loop and its data", self.cfg.to_dict()):
             return super().build_train_loop(resumable(loop))
 
     def build_val_loop(self, loop: object) -> BaseLoop:
-        with building("evaluation and its data"):
+        with building("evaluation and its data", self.cfg.to_dict()):
             return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: object) -> BaseLoop:
-        with building("test and its data"):
+        with building("test and its data", self.cfg.to_dict()):
             return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: object) -> BaseOptimWrapper:
-        with building("optimizer"):
+        with building("optimizer", self.cfg.to_dict()):
             wrapper = super().build_optim_wrapper(optim_wrapper)
         for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             if not each.optimizer.state:
@@ -80,7 +82,7 @@ class SuiteRunner(Runner):
         return wrapper
 
     def build_param_scheduler(self, scheduler: object) -> list[object]:
-        with building("learning-rate schedule"):
+        with building("learning-rate schedule", self.cfg.to_dict()):
             return super().build_param_scheduler(scheduler)
 
     def resume_from(self, checkpoint: Path) -> None:
@@ -123,7 +125,10 @@ class SuiteRunner(Runner):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = ((r"^module.", ""),),
     ) -> dict[str, object]:
-        checkpoint = super().load_checkpoint(filename, map_location, strict, list(revise_keys))
+        with redirect_stdout(StringIO()) as remarks:
+            checkpoint = super().load_checkpoint(filename, map_location, strict, list(revise_keys))
+        if remarks.getvalue():
+            self.logger.info(remarks.getvalue())
         model = unwrapped(self.model)
         state_dict = checkpoint.get("state_dict", checkpoint)
         for pattern, replacement in revise_keys:
@@ -193,6 +198,9 @@ _FOR_THE_FILE_ALONE = (
     '"FileClient"',
     '"HardDiskBackend"',
     "Since `metrics` is an empty dict",
+    # What mmengine prints of a checkpoint: its loader, and the names of all tensors that do not fit, which
+    # check_coverage counts.
+    "Loads checkpoint by ",
     # mmseg's table of all classes, after every evaluation.
     "per class results:",
     "\n+-",
@@ -214,7 +222,7 @@ def build_model(config: ConfigDict, levels: Sequence[int] = ()) -> nn.Module:
         UserError: A type is not registered, an argument is refused by the part that it was meant for, or the
             backbone's feature maps are not those that the neck or the heads expect.
     """
-    with building("model"):
+    with building("model", config):
         try:
             model = MODELS.build(config)
         except KeyError as error:

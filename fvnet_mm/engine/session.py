@@ -193,7 +193,7 @@ def _override_again(cfg: Config, options: list[str]) -> None:
 
 def _build_runner(cfg: Config, predictions: str) -> SuiteRunner:
     task_of(cfg).keep_predictions(cfg, Path(cfg.work_dir) / predictions)
-    with building("run"):
+    with building("run", cfg.to_dict()):
         return RUNNERS.build(cfg)
 
 

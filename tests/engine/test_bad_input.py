@@ -33,7 +33,9 @@ def refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cal
         before = set(work_dir.glob("*.pth"))
         assert run(tool, CONFIG, "--work-dir", work_dir, *words) == 2
         assert set(work_dir.glob("*.pth")) == before, "something was trained"
-        error = capsys.readouterr().err.strip().splitlines()
+        printed = capsys.readouterr()
+        assert "source state_dict" not in printed.out
+        error = printed.err.strip().splitlines()
         sentences = [line for line in error if line.startswith("error: ")]
         assert len(sentences) == 1
         assert not any("Traceback" in line for line in error), error
@@ -103,6 +105,8 @@ def test_checkpoint_with_code(
 def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {"backbone.stem.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     assert "other.pth fits only 0 of" in refused("test", tmp_path / "other.pth", "--data", data)
+    logged = next((tmp_path / "work").glob("*/*.log")).read_text()
+    assert "unexpected key in source state_dict: backbone.stem.weight" in logged
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,12 @@ def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tm
         ("model.backbone.arch=xxl", ["xxl", "n, t, s, m, l"]),
         ("model.backbone.out_indices=(1,2,7)", ["out_indices", "7"]),
         ("model.backbone.type=FVNett", ["FVNett", "FVNet"]),
-        ("model.backbone.depth=3", ["depth"]),
+        ("model.backbone.depth=3", ["FVNet takes no argument 'depth' (backbone.depth)"]),
+        ("model.neck.out_channel=64", ["FPN takes no argument", "(neck.out_channel)", "takes is out_channels"]),
+        ("train_dataloader.bach_size=4", ["(train_dataloader.bach_size)", "takes is batch_size"]),
+        ("train_cfg.max_epoch=1", ["(train_cfg.max_epoch)", "takes is max_epochs"]),
+        ("param_scheduler.0.ends=3", ["LinearLR takes no", "(param_scheduler.0.ends)", "takes is end."]),
+        ("default_hooks.logger.intervall=5", ["(default_hooks.logger.intervall)", "takes is interval."]),
         ("train_dataloader.num_batch_per_epoch=2", ["leave out images", "train_dataloader.dataset.indices"]),
     ],
 )

@@ -26,6 +26,8 @@ from fvnet_mm.engine.checkpoint import (
     read_checkpoint,
 )
 from fvnet_mm.errors import UserError
+from fvnet_mm.records import Backbone, Config, Protocol, RunRecord
+from fvnet_mm.records.reading import write_record
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +282,21 @@ def test_coverage(caplog: pytest.LogCaptureFixture) -> None:
         check_coverage(model, {"weight": torch.zeros(3, 2)}, "shape.pth", complete=True)
     with pytest.raises(UserError, match="none of the 2"):
         check_coverage(model, {"other": torch.zeros(3)}, "other.pth", complete=False)
+
+
+@pytest.mark.parametrize("origin", ["train", "test"])
+def test_a_checkpoint_of_another_model_is_told_by_its_record(origin: str, tmp_path: Path) -> None:
+    record = RunRecord(
+        origin=origin,
+        status="finished",
+        task="detection",
+        framework="retinanet",
+        config=Config(name="retinanet_mine_coco"),
+        backbone=Backbone(name="mine"),
+        protocol=Protocol(),
+    )
+    write_record(record, tmp_path / "run.json")
+    with pytest.raises(UserError, match="--backbone, --cfg-options and --data") as error:
+        check_coverage(nn.Linear(3, 2), {}, str(tmp_path / "epoch_1.pth"), complete=True)
+    named = "run.json names the config retinanet_mine_coco and the trunk mine" in str(error.value)
+    assert named == (origin == "train")

@@ -59,3 +59,9 @@ def test_a_dictionary_that_is_no_json_is_refused(value: str) -> None:
     with pytest.raises(UserError, match=r"model\.backbone\.unit=.*dictionaries are written as JSON"):
         apply_overrides(cfg, [f"model.backbone.unit={value}"])
     assert cfg.model.backbone == dict(type="FVNet")
+
+
+def test_an_entry_that_a_list_has_not_is_refused() -> None:
+    cfg = Config(dict(data=dict(pipeline=[dict(type="Resize"), dict(type="Pack")])))
+    with pytest.raises(UserError, match=r"cannot be applied: data\.pipeline has 2 entries, counted from 0\.$"):
+        apply_overrides(cfg, ["data.pipeline.9.scale=4"])

@@ -20,6 +20,10 @@ CONFIDENCE = 0.95
 UNKNOWN = "unknown"
 
 
+class NoSuchRow(UserError):
+    """A name that no row of the folders has."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a repetition agrees with a row within the measured noise, and how that was told, in a sentence."""
@@ -37,11 +41,14 @@ def find_row(name: str, folders: Sequence[Path], again: FoundRun | None = None) 
         again: A repetition of the row, which is none of its runs although it may lie among them.
 
     Raises:
-        UserError: No row, or more than one, is called so.
+        NoSuchRow: No row is called so, or there is none in the folders.
+        UserError: More than one row is called so, or it has no runs there.
     """
-    groups, conflicts = group_runs(
-        run for run in collect(folders).runs if again is None or run.file.resolve() != again.file
-    )
+    try:
+        found = collect(folders).runs
+    except UserError as error:
+        raise NoSuchRow(f"{str(error).removesuffix('.')}; --folders names other folders than these.") from error
+    groups, conflicts = group_runs(run for run in found if again is None or run.file.resolve() != again.file)
     matches = [name] if name in groups else sorted(row for row in groups if row.startswith(name))
     if len(matches) == 1:
         return sorted(groups[matches[0]], key=lambda run: (run.record.seed or 0, run.name))
@@ -54,9 +61,9 @@ def find_row(name: str, folders: Sequence[Path], again: FoundRun | None = None) 
         raise UserError(told[0])
     if again is not None and row_id(again.record).startswith(name):
         raise UserError(f"{again.name} is the only run of its row below {places}; name the work dir of another run.")
-    raise UserError(
+    raise NoSuchRow(
         f"no row below {places} is called {name!r}; the column 'Row' of leaderboard.md has their names: "
-        f"{', '.join(sorted(groups)) or 'none'}."
+        f"{', '.join(sorted(groups)) or 'none'}; --folders names the folders of others."
     )
 
 
@@ -68,7 +75,10 @@ def find_runs(names: str, folders: Sequence[Path]) -> list[FoundRun]:
     """
     places = [Path(name) for name in names.split(",") if name]
     if not any(place.exists() for place in places):
-        return find_row(names, folders)
+        try:
+            return find_row(names, folders)
+        except NoSuchRow as error:
+            raise UserError(f"{names} is neither a folder with a record nor a row: {error}") from error
     runs = [run_of(place) for place in places]
     rows = sorted({row_id(run.record) for run in runs})
     if len(rows) > 1:

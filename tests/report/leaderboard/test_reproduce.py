@@ -29,8 +29,12 @@ def test_a_row_is_found_by_the_beginning_of_its_name(write_run, work_dirs):
     assert [run.name for run in find_row("retinanet-fvnet_t", [work_dirs])] == ["b/run.json", "a/run.json"]
     with pytest.raises(UserError, match=r"2 rows below .* begin with 'retinanet'"):
         find_row("retinanet", [work_dirs])
-    with pytest.raises(UserError, match=r"no row below .* is called 'upernet'; .*retinanet-fvnet_s-"):
+    with pytest.raises(UserError, match=r"no row below .* is called 'upernet'; .*retinanet-fvnet_s-.* --folders"):
         find_row("upernet", [work_dirs])
+    for folder in (work_dirs, work_dirs / "b" / "empty"):
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=r"w/nothere is neither a folder with a record nor a row: .* --folders"):
+            find_runs("w/nothere", [folder])
     with pytest.raises(UserError, match="is a published row"):
         find_row("published-retinanet-resnet50-01234567", [work_dirs])
 

@@ -1,5 +1,6 @@
 """``--backbone NAME``: another trunk in a config of the suite."""
 
+import ast
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -109,6 +110,11 @@ def _read_description(path: Path) -> ConfigDict:
     Raises:
         UserError: It is missing, cannot be read, or lacks something.
     """
+    if own := _classes_in(path):
+        raise UserError(
+            f"backbone file {path} is code (it defines {enumeration(own)}); --backbone takes the description of a "
+            "backbone, a file that names its class, channels and module: docs/own_backbone.md has an example."
+        )
     cfg = read_config(path, "backbone")
     if Config._is_lazy_import(str(path)):
         raise UserError(
@@ -132,6 +138,16 @@ def _read_description(path: Path) -> ConfigDict:
     if cfg.get("custom_imports"):
         description["custom_imports"] = cfg.custom_imports
     return ConfigDict(description)
+
+
+def _classes_in(path: Path) -> list[str]:
+    """The classes that a file defines; none where it describes a backbone, or cannot be read as Python."""
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except (OSError, ValueError, SyntaxError):  # which reading it as a config puts into words
+        return []
+    targets = [ast.unparse(target) for each in statements if isinstance(each, ast.Assign) for target in each.targets]
+    return [] if "backbone" in targets else [each.name for each in statements if isinstance(each, ast.ClassDef)]
 
 
 def _describe_timm_model(model_name: str) -> ConfigDict:

@@ -268,8 +268,13 @@ def test_a_description_that_is_not_right(old: str, new: str, words: str, own: Pa
 
 
 def test_a_description_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none.py does not exist"):
+    with pytest.raises(UserError, match=r"none.py does not exist; .*list --backbones`"):
         describe(str(tmp_path / "none.py"))
+
+
+def test_the_code_of_a_backbone_is_no_description() -> None:
+    with pytest.raises(UserError, match=r"mynet.py is code .*MyNet.*--backbone takes the description"):
+        describe(str(CONFIGS.parent / "docs" / "own_backbone" / "mynet.py"))
 
 
 def test_imports_of_the_command_line(own: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from fvnet_mm.data.classes import ADE20K_CLASSES
 from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.roots import refuse_other_layout, require_folder
 from fvnet_mm.errors import UserError
 
 ARCHIVE = "ADEChallengeData2016"
@@ -94,12 +95,12 @@ def find_ade20k(root: Path, names: Sequence[str] = ("train", "val")) -> Ade20kFo
             its partner, a split has images of several suffixes, or the classes can't be told.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"the data folder {root} does not exist; it is to hold {_LAYOUT}.")
+    require_folder(root, _LAYOUT)
     if not (root / "annotations").is_dir() and (root / ARCHIVE).is_dir():
         root = root / ARCHIVE
     if not (root / "annotations" / SPLIT_FOLDERS["val"]).is_dir():
         _refuse_full_ade20k(root)
+        refuse_other_layout(root, "ADE20K")
     splits = {
         name: as_split(name, root / "images" / SPLIT_FOLDERS[name], root / "annotations" / SPLIT_FOLDERS[name])
         for name in names

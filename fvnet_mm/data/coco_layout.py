@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offenders
 from fvnet_mm.data.coco_index import CocoDocuments, CocoIndex
+from fvnet_mm.data.roots import refuse_other_layout, require_folder
 from fvnet_mm.errors import UserError
 
 
@@ -55,11 +56,10 @@ def find_coco(
     """
     root = Path(root)
     documents = documents or CocoDocuments()
-    if not root.is_dir():
-        raise UserError(
-            f"the data folder {root} does not exist; it is to hold annotations/instances_train*.json,"
-            " annotations/instances_val*.json and the images that they name."
-        )
+    require_folder(
+        root, "annotations/instances_train*.json, annotations/instances_val*.json and the images that they name"
+    )
+    refuse_other_layout(root, "COCO")
     files = {name: _annotation_file(root, name) for name in names}
     read = {name: documents.index(file) for name, file in files.items()}
     classes = {name: _class_names(document) for name, document in read.items()}
@@ -80,8 +80,9 @@ def _annotation_file(root: Path, split: str) -> Path:
     folder = root / "annotations"
     found = sorted(folder.glob(f"instances_{split}*.json"))
     if not found:
+        lacking = "has no" if folder.is_dir() else "does not exist, which is to hold"
         raise UserError(
-            f"{folder} has no instances_{split}*.json; name the annotations of the"
+            f"{folder} {lacking} instances_{split}*.json; name the annotations of the"
             f" {'training' if split == 'train' else 'validation'} images instances_{split}.json."
         )
     for usual in (f"instances_{split}2017.json", f"instances_{split}.json"):

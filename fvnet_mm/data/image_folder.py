@@ -14,6 +14,7 @@ from mmpretrain.datasets.custom import find_folders, get_samples
 
 from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offenders
 from fvnet_mm.data.image_check import BadImage, decode_images
+from fvnet_mm.data.roots import require_folder
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -77,8 +78,7 @@ def find_image_folder(
             training images. A class without validation images is none but has a count of 0.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"the data folder {root} does not exist; it is to hold {_LAYOUT}.")
+    require_folder(root, _LAYOUT)
     called = {name: (folders or {}).get(name, name) for name in names}
     for folder in called.values():
         if not (root / folder).is_dir():

@@ -76,6 +76,10 @@ def locate(source: str | Path, sha256: str | None = None) -> Path:
     if "://" in source:
         raise UserError(f"checkpoint {source} is at a place that cannot be reached; copy it and give its path.")
     path = Path(source).expanduser()
+    if path.is_dir():
+        newest = max(path.glob("*.pth"), key=lambda file: file.stat().st_mtime, default=None)
+        hint = f"its newest is {newest}" if newest else "it holds no .pth file"
+        raise UserError(f"checkpoint {path} is a folder; name a file in it ({hint}).")
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; give the path or the URL of a .pth or .safetensors file.")
     wanted = _digits(sha256)

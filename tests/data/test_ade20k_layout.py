@@ -108,6 +108,10 @@ def test_missing_and_unpaired_files_are_named(ade20k_root: Path, spoil: Callable
 def test_absent_folder(tmp_path: Path):
     with pytest.raises(UserError, match="nowhere does not exist; it is to hold images/training"):
         find_ade20k(tmp_path / "nowhere")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").touch()
+    with pytest.raises(UserError, match=r"is in COCO's layout .* detectors \(retinanet_.*of segmentors"):
+        find_ade20k(tmp_path)
 
 
 def test_list_file_names_the_pairs_to_use(ade20k_root: Path, tmp_path: Path):

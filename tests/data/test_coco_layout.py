@@ -91,6 +91,27 @@ def test_missing_parts_are_named(coco_root: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("annotations/instances_train.json", "json is a file, and the data set's folder is wanted"),
+        ("train", r"train has no annotations/instances_\*\.json, but .* has; that is the data set's folder"),
+        ("..", r"has no annotations/instances_\*\.json, but .* has; that is the data set's folder"),
+    ],
+)
+def test_the_folder_that_is_meant_is_named(place: str, sentence: str, coco_root: Path):
+    with pytest.raises(UserError, match=sentence):
+        find_coco(coco_root / place)
+
+
+def test_a_folder_without_annotations_or_of_another_layout(tmp_path: Path):
+    with pytest.raises(UserError, match=r"annotations does not exist, which is to hold instances_train"):
+        find_coco(tmp_path)
+    (tmp_path / "annotations" / "validation").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"is in ADE20K's layout .* segmentors \(semantic_fpn_.*of detectors"):
+        find_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (lambda categories: categories.append({"id": 9, "name": "cow"}), "'cow' only in instances_val.json"),

@@ -287,6 +287,8 @@ def test_locate(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert path.exists(), "a user's own file was removed"
     with pytest.raises(UserError, match="does not exist"):
         locate(tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"is a folder; name a file in it \(its newest is .*a\.pth\)"):
+        locate(tmp_path)
     with pytest.raises(UserError, match="cannot be reached"):
         locate("s3://bucket/a.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

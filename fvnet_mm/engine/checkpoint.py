@@ -161,8 +161,7 @@ def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle makes torch's reader raise anything
-        reason = str(error).partition(". ")[0] or type(error).__name__  # what follows is how to run its code
-        raise UserError(f"checkpoint {path} is damaged or was not written by torch.save ({reason}).") from error
+        raise UserError(f"checkpoint {path} is damaged or was not written by torch.save.") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"checkpoint {path} holds a {type(checkpoint).__name__}; a dict of tensors is needed.")
     meta = checkpoint.get("meta")

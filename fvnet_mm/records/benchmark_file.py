@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import write_text, written_or_said
 from fvnet_mm.records.benchmark import SCHEMA_VERSION, BenchmarkRecord
-from fvnet_mm.records.parts import first_fault
+from fvnet_mm.records.parts import first_faults
 
 BENCHMARK = "benchmark.json"
 
@@ -44,4 +44,4 @@ def read_benchmark(path: Path) -> BenchmarkRecord:
     try:
         return BenchmarkRecord.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path} is no valid benchmark record: {first_fault(error)}.") from error
+        raise UserError(f"{path} is no valid benchmark record: {first_faults(error)}.") from error

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import write_text
-from fvnet_mm.records.parts import first_fault
+from fvnet_mm.records.parts import first_faults
 from fvnet_mm.records.schema import SCHEMA_VERSION, RunRecord
 
 RECORD, TEST_RECORD = "run.json", "test.json"
@@ -56,7 +56,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path} is no valid run record: {first_fault(error)}.") from error
+        raise UserError(f"{path} is no valid run record: {first_faults(error)}.") from error
 
 
 def write_record(record: RunRecord, path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import CONFIGS, DESCRIPTIONS, ROOT
-from fvnet_mm.records.parts import first_fault
+from fvnet_mm.records.parts import first_faults
 from fvnet_mm.suite.jobs import DATA_SETS, DESCRIBED, Job, expand
 from fvnet_mm.suite.schema import DEMO, OWN, Match, Override, Run, Settings, SuiteFile
 
@@ -102,7 +102,7 @@ def _fault(error: ValidationError) -> str:
     """The first fault in words; of an unknown key with the closest right name."""
     first = error.errors(include_url=False)[0]
     if first["type"] != "extra_forbidden":
-        return first_fault(error)
+        return first_faults(error)
     *above, key = first["loc"]
     part = next((_KEYS[step] for step in reversed(above) if step in _KEYS), SuiteFile)
     return f"{'.'.join(map(str, first['loc']))} is no key of a suite{_closest(str(key), part.model_fields)}"

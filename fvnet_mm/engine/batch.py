@@ -12,6 +12,9 @@ from fvnet_mm.records.from_config import COUNTED_BY_SCHEDULES
 _VAL_INTERVAL = 1000
 """Iterations from one evaluation to the next where a config with a loop of iterations says nothing of them."""
 
+_SHORT_SCHEDULE = 0.75
+"""Share of a run up to which a schedule that ends before it is warned of."""
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -62,6 +65,12 @@ class BatchPlan:
             found.append(
                 f"the learning rate's schedule takes {self.schedule_steps} optimizer steps and the run {self.steps}, "
                 "so it stops halfway down; shorten it, too (end and milestones in param_scheduler)"
+            )
+        elif 0 < self.schedule_steps <= self.steps * _SHORT_SCHEDULE:
+            found.append(
+                f"the learning rate's schedule takes {self.schedule_steps} optimizer steps and the run {self.steps}, "
+                f"so the last {self.steps - self.schedule_steps} are all at its last rate; lengthen it, too (end and "
+                "milestones in param_scheduler)"
             )
         return found
 
@@ -146,6 +155,10 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         for scheduler in _schedulers(cfg)
         if scheduler.get("end") is not None
     ]
+    steps = length // accumulation if counts_iterations else length * steps_per_epoch
+    schedule_steps = max((end for name, end in ends if name != "LinearLR"), default=0)
+    if any(scheduler.get("end") is None and scheduler["type"] != "LinearLR" for scheduler in _schedulers(cfg)):
+        schedule_steps = max(schedule_steps, steps)  # it goes on for as long as the run
     return BatchPlan(
         per_device,
         world_size,
@@ -155,8 +168,8 @@ def plan_batch(cfg: Config, images: int, world_size: int, auto_scale_lr: bool) -
         enabled,
         steps_per_epoch,
         warm_up_steps=max((end for name, end in ends if name == "LinearLR"), default=0),
-        schedule_steps=max((end for name, end in ends if name != "LinearLR"), default=0),
-        steps=length // accumulation if counts_iterations else length * steps_per_epoch,
+        schedule_steps=schedule_steps,
+        steps=steps,
         length=unit,
     )
 

@@ -244,7 +244,12 @@ def test_a_schedule_that_outlasts_the_run() -> None:
     cfg.train_cfg = dict(max_iters=100, val_interval=50)
     cfg.param_scheduler = [dict(type="PolyLR", by_epoch=False, begin=0, end=40_000)]
     assert "takes 40000 optimizer steps and the run 100" in plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings[0]
-    cfg.param_scheduler[0]["end"] = 100
+    for end, warned in ((100, False), (90, False), (75, True), (5, True)):
+        cfg.param_scheduler[0]["end"] = end
+        warnings = plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings
+        assert bool(warnings) == warned
+    assert "takes 5 optimizer steps and the run 100, so the last 95 are all at its last rate" in warnings[0]
+    cfg.param_scheduler.append(dict(type="MultiStepLR", by_epoch=False, milestones=[60]))  # without an end
     assert plan_batch(cfg, 12, 1, auto_scale_lr=False).warnings == []
 
 

@@ -81,8 +81,8 @@ def main(arguments: argparse.Namespace) -> None:
 
         if arguments.commands:
             show_commands(jobs)
-        else:
-            show_plan(suite, jobs, arguments.steps, arguments.threads, timing=not arguments.no_timing)
+        elif not show_plan(suite, jobs, arguments.steps, arguments.threads, timing=not arguments.no_timing):
+            sys.exit(1)
         return
     from fvnet_mm.suite.running import states_of
     from fvnet_mm.suite.tables import show_states

@@ -43,7 +43,7 @@ def show_commands(jobs: Sequence[Job]) -> None:
         print(shlex.join(["python", str(ROOT / "tools" / "train.py"), *job.words()]))
 
 
-def show_plan(suite: Suite, jobs: Sequence[Job], steps: int | None, threads: int | None, timing: bool) -> None:
+def show_plan(suite: Suite, jobs: Sequence[Job], steps: int | None, threads: int | None, timing: bool) -> bool:
     """Prints a line for each training, seeds together, then the sums and what they are estimated from.
 
     Args:
@@ -52,6 +52,9 @@ def show_plan(suite: Suite, jobs: Sequence[Job], steps: int | None, threads: int
         steps: Timed steps of each; None for what suits the device.
         threads: Of a process; None for torch's own choice.
         timing: Whether to measure what was not measured before.
+
+    Returns:
+        Whether all of them can be planned; standard error says so where some cannot.
     """
     on_gpu = torch.cuda.is_available()
     steps = steps or _STEPS[on_gpu]
@@ -60,7 +63,14 @@ def show_plan(suite: Suite, jobs: Sequence[Job], steps: int | None, threads: int
     for entry in entries:
         table.add_row(*_cells(entry, on_gpu))
     show(table)
-    print("\n".join(_sums(entries, jobs, on_gpu)))
+    print("\n".join(_sums(entries, jobs, on_gpu)), flush=True)
+    unplanned = sum(entry.facts is None for entry in entries)
+    if unplanned:
+        print(
+            f"error: {unplanned} of {len(entries)} trainings cannot be planned; the table's notes say why.",
+            file=sys.stderr,
+        )
+    return not unplanned
 
 
 def _entries(
@@ -88,7 +98,7 @@ def _cells(entry: Entry, on_gpu: bool) -> Iterator[str]:
     facts, timing = entry.facts, entry.timing
     yield _stem(entry.jobs[0])
     yield str(len(entry.jobs))
-    yield f"{facts.trained_images / 1000:,.1f}" if facts else "-"
+    yield _thousands(facts.trained_images) if facts else "-"
     if facts is None or timing is None:
         yield from "----"
     else:
@@ -98,6 +108,11 @@ def _cells(entry: Entry, on_gpu: bool) -> Iterator[str]:
         yield f"{each * len(entry.jobs):,.1f}"
         yield f"{timing.disk_bytes(facts) / 1e9:.2f}"
     yield entry.note
+
+
+def _thousands(images: int) -> str:
+    """Images in thousands, with a digit behind the point or, of few images, three that count."""
+    return f"{images / 1000:,.1f}" if images >= 10_000 else f"{images / 1000:.3g}"
 
 
 def _sums(entries: Sequence[Entry], jobs: Sequence[Job], on_gpu: bool) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """Which measurements a plan takes from an earlier one, and what it adds up."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from fvnet_mm.errors import UserError
 from fvnet_mm.suite import plan
 from fvnet_mm.suite.facts import Facts, facts_of
+from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
 from fvnet_mm.suite.timing import Timing
 
@@ -74,4 +77,25 @@ def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
         "estimate for the 1 that were timed: 2.0 CPU-hours and 2.0 GB",
     ]
     assert list(plan._cells(entries[0], on_gpu=False))[1:] == ["2", "1.8", "1.5", "1.00", "2.0", "1.00", ""]
+    few = plan.Entry(jobs, replace(facts, trained_images=48))
+    assert next(itertools.islice(plan._cells(few, on_gpu=False), 2, None)) == "0.048"
     assert list(plan._cells(entries[1], on_gpu=False))[1:] == ["1", "-", "-", "-", "-", "-", "cannot be planned"]
+
+
+def test_what_cannot_be_planned_is_told(
+    read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [f"{{config: configs/retinanet_fvnet_{size}_coco.py, data: demo}}" for size in "st"]
+    suite = read(f"runs: [{', '.join(runs)}]")
+
+    def some(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts:
+        if "fvnet_t" in job.name:
+            raise UserError("its images are gone.")
+        return facts_of(job, counted)
+
+    monkeypatch.setattr(plan, "facts_of", some)
+    assert not plan.show_plan(suite, suite.jobs, None, None, timing=False)
+    printed = capsys.readouterr()
+    assert "2 jobs, 2 different trainings" in printed.out
+    assert printed.err == "error: 1 of 2 trainings cannot be planned; the table's notes say why.\n"
+    assert plan.show_plan(suite, suite.jobs[:1], None, None, timing=False)

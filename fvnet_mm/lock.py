@@ -37,10 +37,15 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
         What to say of a run that was killed here and whose lock is taken over, or None.
 
     Raises:
-        UserError: Another training runs in the folder.
+        UserError: Another training runs in the folder, or it cannot be made.
     """
     made = [folder for folder in (work_dir, *work_dir.parents) if not folder.exists()]
-    work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the work dir {work_dir} cannot be made ({error.strerror}); choose another with --work-dir."
+        ) from error
     lock = FileLock(work_dir / LOCK)
     try:
         lock.acquire(blocking=False)

@@ -65,6 +65,16 @@ def test_an_owner_that_cannot_be_read(content: str, tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "run"
+    with (
+        pytest.raises(UserError, match=rf"the work dir {folder} cannot be made \(Not a directory\); choose another"),
+        only_training_in(folder),
+    ):
+        pass
+
+
 def test_signs_of_life_go_on_when_one_fails(tmp_path: Path) -> None:
     """The folder of the lock is away for the first of two."""
     file = tmp_path / "away" / OWNER

@@ -1,8 +1,12 @@
-"""Whether a model's backbone fits what reads it: number, order, channels and strides of its feature maps."""
+"""Whether a model's backbone fits what reads it: number, order, channels and strides of its feature maps.
+
+And whether the heads read as many channels as an FPN gives.
+"""
 
 import logging
 import traceback
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from mmengine.logging import print_log
@@ -21,6 +25,18 @@ _FINEST_FIRST = {"FPN", "UPerHead"}
 """Parts, of mmdet or mmseg, that take feature maps alone, the finest first. YOLOv3's neck reads the coarsest first."""
 
 _WANTED = "a tuple or list of tensors (N, C, H, W) is wanted, one for each of out_indices, the finest first"
+
+_READERS_OF_AN_FPN = {
+    "bbox_head": "in_channels",
+    "rpn_head": "in_channels",
+    "decode_head": "in_channels",
+    "auxiliary_head": "in_channels",
+    "roi_head.bbox_roi_extractor": "out_channels",
+    "roi_head.bbox_head": "in_channels",
+    "roi_head.mask_roi_extractor": "out_channels",
+    "roi_head.mask_head": "in_channels",
+}
+"""Parts of a model that read its maps, or regions of them, and what each calls their channels."""
 
 
 class _NotRun(UserError):
@@ -63,7 +79,8 @@ def backbone_shapes(backbone: nn.Module) -> list[torch.Size]:
 
 
 def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int] = ()) -> None:
-    """Makes certain that the neck, or the heads where no neck reads them, take what the backbone gives.
+    """Makes certain that the neck, or the heads where no neck reads them, take what the backbone gives, and the heads
+    what an FPN gives.
 
     Args:
         model: A detector, segmentor or classifier; one without a backbone, or whose readers are unknown, passes.
@@ -74,6 +91,7 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
     Raises:
         UserError: Outputs are no feature maps, or their number, order, channels or strides are not what is read.
     """
+    _check_heads(model)
     backbone = getattr(model, "backbone", None)
     readers = {} if backbone is None else _readers(model)
     if not readers:
@@ -143,6 +161,25 @@ def _check_channels(
         f"backbone's description if --backbone put it in, else write {reader}=dict(in_channels="
         f"{offered if several else offered[0]}) in the config."
     )
+
+
+def _check_heads(model: nn.Module) -> None:
+    """Raises a UserError unless all that reads an FPN's maps, or regions of them, expects as many channels."""
+    neck = getattr(model, "neck", None)
+    if neck is None or not _is_a(neck, {"FPN"}):
+        return
+    for name, key in _READERS_OF_AN_FPN.items():
+        part = reduce(lambda owner, inner: getattr(owner, inner, None), name.split("."), model)
+        wanted = getattr(part, key, None)
+        if wanted is None or getattr(part, "input_transform", None) == "resize_concat":  # which knows the sum alone
+            continue
+        several = isinstance(wanted, list | tuple)
+        given = [neck.out_channels] * len(wanted) if several else neck.out_channels
+        if given != (list(wanted) if several else wanted):
+            raise UserError(
+                f"the neck FPN gives maps of {neck.out_channels} channels but the {name} {type(part).__name__} "
+                f"expects {wanted}; set {name}.{key} of the model to {given}, or neck.out_channels to what it expects."
+            )
 
 
 def _check_strides(model: nn.Module, name: str, sizes: list[int]) -> bool:

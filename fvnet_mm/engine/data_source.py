@@ -21,13 +21,14 @@ def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str]
         names: The splits that the run reads.
 
     Raises:
-        UserError: The data is missing, its layout or annotations are wrong, or images cannot be decoded and
-            ``--skip-bad-images`` was not given.
+        UserError: The data is missing, its layout or annotations are wrong, images cannot be decoded and
+            ``--skip-bad-images`` was not given, or an evaluation would leave some out.
     """
     if not is_main_process():
         barrier()  # the main process generates, decodes and caches first
     task = task_of(cfg)
     work_dir = Path(cfg.work_dir)
+    require_whole(cfg)
     if arguments.demo:
         folder, label = task.find(task.make_demo_data(demo_folder(work_dir)), names), "demo"
         task.scale_down(cfg)
@@ -44,18 +45,34 @@ def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str]
     return source
 
 
-def used_images(cfg: Config, name: str, images: int) -> int:
-    """Of a split's images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
+def require_whole(cfg: Config) -> None:
+    """Makes certain that every validation image is evaluated: figures and comparisons are over all that are annotated.
+
+    Raises:
+        UserError: The loader is to leave some out.
+    """
+    loader = cfg.val_dataloader
+    cut = {"dataset.indices": innermost_dataset(loader.dataset).get("indices")}
+    cut |= {"num_batch_per_epoch": loader.get("num_batch_per_epoch")}
+    for key in (key for key, value in cut.items() if value is not None):
+        raise UserError(
+            f"the evaluation's {key} would leave out images whose objects count as missed; leave it away, and to "
+            "evaluate on fewer images give a folder, or an annotation file, that holds no others."
+        )
+
+
+def used_images(cfg: Config, images: int) -> int:
+    """Of the training images those that the loader's data set takes by its ``indices``: mmengine's, a number or a list.
 
     Raises:
         UserError: They are neither, or take none; or the loader is to end an epoch early.
     """
-    if cfg[f"{name}_dataloader"].get("num_batch_per_epoch") is not None:
+    if cfg.train_dataloader.get("num_batch_per_epoch") is not None:
         raise UserError(
-            f"{name}_dataloader.num_batch_per_epoch would leave out images, and the record would not know which; set "
-            f"{name}_dataloader.dataset.indices to the number of images to use."
+            "train_dataloader.num_batch_per_epoch would leave out images, and the record would not know which; set "
+            "train_dataloader.dataset.indices to the number of images to use."
         )
-    indices = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("indices")
+    indices = innermost_dataset(cfg.train_dataloader.dataset).get("indices")
     if indices is None:
         return images
     if isinstance(indices, int):  # so many of the first images, a negative number of the last
@@ -64,7 +81,7 @@ def used_images(cfg: Config, name: str, images: int) -> int:
         used = len(indices) if isinstance(indices, Sequence) and not isinstance(indices, str) else 0
     if used == 0:
         raise UserError(
-            f"{name}_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
+            f"train_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
         )
     return used
 

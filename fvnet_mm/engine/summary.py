@@ -65,8 +65,7 @@ def _config(cfg: Config) -> str:
 
 def _summary(cfg: Config, split: DataSplit) -> str:
     """What a split holds, and first how much of it is used where that is a part."""
-    loader = split.name if f"{split.name}_dataloader" in cfg else "test"  # a test has no other loader
-    used = used_images(cfg, loader, split.images)
+    used = used_images(cfg, split.images) if split.name == "train" else split.images
     return split.summary if used == split.images else f"{used} of {split.summary}"
 
 

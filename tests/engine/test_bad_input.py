@@ -113,6 +113,8 @@ def test_checkpoint_of_another_model(refused: Callable[..., str], data: Path, tm
     ("option", "words"),
     [
         ("model.neck.in_channels=[64,64,64]", ["[64, 64, 64]", "FPN", "FVNet", "in_channels=["]),
+        ("model.neck.out_channels=64", ["FPN gives maps of 64", "RetinaHead expects 256", "bbox_head.in_channels"]),
+        ("model.bbox_head.in_channels=64", ["FPN gives maps of 256", "RetinaHead expects 64", "neck.out_channels"]),
         ("model.backbone.arch=xxl", ["xxl", "n, t, s, m, l"]),
         ("model.backbone.out_indices=(1,2,7)", ["out_indices", "7"]),
         ("model.backbone.type=FVNett", ["FVNett", "FVNet"]),

@@ -179,12 +179,12 @@ def test_a_subset_is_what_the_plan_is_made_for(
     run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--data", tiny_coco, "--work-dir", tmp_path, *small_run]
-    subset = ["train_dataloader.dataset.indices=6", "val_dataloader.dataset.indices=[0,2]", "train_cfg.max_epochs=1"]
+    subset = ["train_dataloader.dataset.indices=6", "train_cfg.max_epochs=1"]
     assert run("train", CONFIG, *words, *subset) == 0
     screen = capsys.readouterr().out
     assert f"train data {tiny_coco.name}: 6 of 8 images" in screen
-    assert f"val data   {tiny_coco.name}: 2 of 4 images" in screen
+    assert f"val data   {tiny_coco.name}: 4 images" in screen
     assert "1 epoch of 3 optimizer steps" in screen
     assert len(losses(tmp_path)) == 3
-    assert run("test", CONFIG, tmp_path / "epoch_1.pth", *words, "test_dataloader.dataset.indices=3") == 0
-    assert f"val data   {tiny_coco.name}: 3 of 4 images" in capsys.readouterr().out
+    assert run("test", CONFIG, tmp_path / "epoch_1.pth", *words, "test_dataloader.dataset.indices=3") == 2
+    assert "the evaluation's dataset.indices would leave out images" in capsys.readouterr().err

@@ -30,6 +30,19 @@ print("served", flush=True)
 """
 
 
+def test_a_worker_ends_with_a_process_that_was_killed() -> None:
+    """Its output, which the worker holds open, is at its end only then."""
+    command = [sys.executable, "-c", HOLDS_ITS_WORKER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        worker = int(process.stdout.readline())
+        process.kill()
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+
+
 def test_a_signal_of_another_process_is_ignored_and_the_parents_exit_is_not() -> None:
     command = [sys.executable, "-c", HOLDS_ITS_WORKER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -84,16 +84,24 @@ def test_the_demo_and_its_options(read: Callable[[str], Suite]) -> None:
 
 @pytest.mark.parametrize(("indices", "images"), [("64", 64), ("-64", 64), ("300", 256), ("[0,2,5]", 3)])
 def test_indices_leave_images_out(read: Callable[[str], Suite], indices: str, images: int) -> None:
-    options = json.dumps([f"train_dataloader.dataset.indices={indices}", "val_dataloader.dataset.indices=20"])
+    options = json.dumps([f"train_dataloader.dataset.indices={indices}"])
     found = facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: {options}")
-    assert (found.trained_images, found.val_images, found.evaluated_images) == (4 * images, 20, 3 * 20)
+    assert (found.trained_images, found.val_images) == (4 * images, 48)
 
 
 @pytest.mark.parametrize("indices", ["0", "all"])
 def test_indices_that_take_nothing_are_refused(read: Callable[[str], Suite], indices: str) -> None:
-    option = f"val_dataloader.dataset.indices={indices}"
-    with pytest.raises(UserError, match=r"val_dataloader.dataset.indices is .*, which takes no image; give a number"):
+    option = f"train_dataloader.dataset.indices={indices}"
+    with pytest.raises(UserError, match=r"train_dataloader.dataset.indices is .*, which takes no image; give a number"):
         facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [{option}]")
+
+
+@pytest.mark.parametrize("option", ["dataset.indices=20", "num_batch_per_epoch=3"])
+def test_an_evaluation_leaves_no_image_out(read: Callable[[str], Suite], option: str) -> None:
+    with pytest.raises(
+        UserError, match=f"the evaluation's {option.split('=')[0]} would leave out images whose objects"
+    ):
+        facts(read, f"config: configs/retinanet_fvnet_t_coco.py, data: demo, cfg_options: [val_dataloader.{option}]")
 
 
 def test_the_suite_of_the_demo_in_images() -> None:

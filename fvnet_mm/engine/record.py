@@ -23,6 +23,7 @@ from fvnet_mm.engine.run_facts import (
     describe_complexity,
     describe_data,
     describe_environment,
+    describe_teacher,
     describe_weights,
     digest_of_data,
     evaluates_one_size,
@@ -146,6 +147,12 @@ class RecordHook(Hook):
             if _of_training(self._file):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
+        weights = known.weights if known else describe_weights(runner.model, runner.fine_tuned_from)
+        teacher = next((part for part in weights if part.part == "teacher"), None)
+        if teacher is None and origin == "train" and (teacher := describe_teacher(runner.model)):
+            weights = (*weights, teacher)
+        if teacher is not None:
+            fields["model"] += f", teacher's weights {teacher.sha256[:8]}"
         before = earlier.evaluations if earlier else ()
         evaluations = tuple(evaluation for evaluation in before if evaluation.step <= steps_done(runner))
         self._record = RunRecord(
@@ -159,7 +166,7 @@ class RecordHook(Hook):
             seed=runner.seed if origin == "train" else trained.seed if trained else None,
             protocol=Protocol(**fields),
             data=data,
-            weights=known.weights if known else describe_weights(runner.model, runner.fine_tuned_from),
+            weights=weights,
             checkpoint=str(self.tested) if self.tested else None,
             complexity=earlier.complexity if earlier else None,
             environment=describe_environment().model_copy(update=_batch(runner) if origin == "train" else {}),

@@ -126,7 +126,7 @@ def pretraining(cfg: Config) -> str:
 
 
 def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple[Weights, ...]:
-    """What was loaded into the parts of a model when it was initialised, into the whole, and into its teacher."""
+    """What was loaded into the parts of a model when it was initialised, and then into the whole."""
     parts = (
         Weights(
             part=part,
@@ -137,11 +137,13 @@ def describe_weights(model: nn.Module, fine_tuned_from: Weights | None) -> tuple
         )
         for part, report in loaded_weights(model).items()
     )
+    return (*((fine_tuned_from,) if fine_tuned_from else ()), *parts)
+
+
+def describe_teacher(model: nn.Module) -> Weights | None:
+    """The weights of a student's teacher; None without one. A test needs no teacher and should not ask."""
     checkpoint = getattr(getattr(unwrapped(model), "teacher", None), "checkpoint", None)
-    teacher = (
-        (Weights(part="teacher", source=str(checkpoint), sha256=sha256_of(locate(checkpoint))),) if checkpoint else ()
-    )
-    return (*((fine_tuned_from,) if fine_tuned_from else ()), *parts, *teacher)
+    return Weights(part="teacher", source=str(checkpoint), sha256=sha256_of(locate(checkpoint))) if checkpoint else None
 
 
 def describe_data(source: DataSource) -> Data:

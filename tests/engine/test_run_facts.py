@@ -19,7 +19,7 @@ from fvnet_mm.data.ade20k_layout import find_ade20k
 from fvnet_mm.data.coco_layout import find_coco
 from fvnet_mm.engine.run_facts import (
     describe_backbone,
-    describe_weights,
+    describe_teacher,
     evaluates_one_size,
     pretraining,
     trunk_settings,
@@ -187,17 +187,16 @@ def test_norms_that_a_trunk_holds_by_itself() -> None:
     assert trunk_settings(Model(Frozen())) == dict(norm_eval=False, frozen_stages=-1)
 
 
-def test_a_teacher_is_among_the_weights(tmp_path: Path) -> None:
+def test_the_weights_of_a_teacher(tmp_path: Path) -> None:
     file = tmp_path / "teacher.pth"
     file.write_bytes(b"weights")
     student = Model(nn.Identity())
-    assert describe_weights(student, None) == ()
+    assert describe_teacher(student) is None
     student.teacher = SimpleNamespace(checkpoint=None)
-    assert describe_weights(student, None) == ()
+    assert describe_teacher(student) is None
     student.teacher.checkpoint = str(file)
-    assert describe_weights(student, None) == (
-        Weights(part="teacher", source=str(file), sha256=hashlib.sha256(b"weights").hexdigest()),
-    )
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert describe_teacher(student) == Weights(part="teacher", source=str(file), sha256=digest)
 
 
 def test_parts_that_a_trunk_freezes_by_itself() -> None:

@@ -33,6 +33,7 @@ RUNS = tuple(
         "bccd_longer",
         "camvid",
         "camvid_larger",
+        "camvid_longer",
         "camvid_upernet",
         "shapes_small",
         "shapes_frameworks",

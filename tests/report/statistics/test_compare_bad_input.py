@@ -91,6 +91,7 @@ def test_other_protocol(make_run):
     run = make_run("classes", protocol=Protocol(**fields))
     other = make_run("classes", "b", protocol=Protocol(**fields | dict(learning_rate=2e-4, train_pipeline=long + "!")))
     assert "(learning rate 0.0001 and 0.0002, train pipeline)" in refused(run, other)
+    assert "(learning rate 0.0001 and 0.0002, train pipeline)" in refused(run, run, other)
     assert compare_seeds([run], [other], resamples=10, allow_other_protocol=True).notes
 
 
@@ -145,6 +146,8 @@ def test_ground_truth_that_may_be_another(make_run, tmp_path):
     other = changed(other, result=other.record.result.model_copy(update=dict(predictions=tuple(kept))))
     compare_seeds([run], [other], resamples=10)
     (tmp_path / "copy.json").write_text(make_run.annotations.read_text() + " ")
+    assert "may be different ground truth" in refused(run, other)
+    (tmp_path / "copy.json").unlink()
     assert "may be different ground truth" in refused(run, other)
     compare_seeds([run], [other], resamples=10, ground_truth=make_run.annotations)
 

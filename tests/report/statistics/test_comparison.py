@@ -7,6 +7,7 @@ from fvnet_mm.report.statistics.seeds import SeedTest
 NO_SEEDS = SeedTest(1.0, None, None, (1, 1), "a single run has no spread")
 CLASSES = (
     Difference("traffic light", 20.0, 23.0, 3.0, Interval(1.0, 5.0), None, "higher"),
+    Difference("bus", 40.0, 36.0, -4.0, Interval(-6.0, -2.0), None, "lower"),
     Difference("dog", 30.0, 29.0, -1.0, Interval(-3.0, 1.0), None, "within noise"),
     Difference("toaster", 0.0, 50.0, 50.0, None, None, "undefined"),
     Difference("hair drier", None, None, None, None, None, "undefined"),
@@ -26,11 +27,12 @@ B  large (1 run)
                     A       B    B - A  95 % over images    verdict on B
 AP              31.20   32.20    +1.00  +0.40 to +1.60      higher
 
-AP per class, over images: 1 of 2 outside the noise, where chance alone gives about 0.1
+AP per class, over images: 2 of 3 outside the noise, where chance alone gives about 0.15
 largest gains
 toaster          0.00   50.00   +50.00  -                   in too few images
 traffic light   20.00   23.00    +3.00  +1.00 to +5.00      higher
 largest losses
+bus             40.00   36.00    -4.00  -6.00 to -2.00      lower
 dog             30.00   29.00    -1.00  -3.00 to +1.00      within noise
 
 Note: no interval over seeds: a single run has no spread.

@@ -76,6 +76,7 @@ def test_several_runs_are_averaged():
     bootstrap = paired_bootstrap(runs[:2], runs[2:], Resamples(10, 50))
     mean = paired_bootstrap([Means(values[:2].mean(axis=0))], runs[2:], Resamples(10, 50))
     np.testing.assert_allclose(bootstrap.per_class, mean.per_class, atol=1e-14)
+    np.testing.assert_allclose(bootstrap.metrics["mean"], mean.metrics["mean"], atol=1e-14)
 
 
 def test_interval_holds_the_truth_in_95_percent_of_simulations():

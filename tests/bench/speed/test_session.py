@@ -177,13 +177,29 @@ def test_record_of_a_run(workers: type[FakeWorker], plan: Plan, tmp_path: Path) 
     assert shown[-1] == ""
 
 
+def test_ratios_are_to_the_baseline_wherever_it_stands(workers: type[FakeWorker], plan: Plan, tmp_path: Path) -> None:
+    plan = replace(plan, baseline="b", parts=("trunk",), sizes=((64, 64),), batches=(1,))
+    record = run_benchmark(plan, tmp_path / "benchmark.json", lambda text: None)
+    assert [entry.ratio.value for entry in record.measurements] == pytest.approx([2 / 3, 1, 0.2])
+
+
+def test_bandwidth_of_a_cpu_is_the_greatest_seen(
+    workers: type[FakeWorker], plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([1e9, 3e9, 2e9])
+    monkeypatch.setattr(session, "bandwidth", lambda backend: next(seen))
+    plan = replace(plan, parts=("trunk",), sizes=((64, 64),))
+    assert run_benchmark(plan, tmp_path / "benchmark.json", lambda text: None).bandwidth == 3e9
+
+
 def test_batch_is_halved_for_all_and_said(workers: type[FakeWorker], plan: Plan, tmp_path: Path) -> None:
     workers.room = {"b": 3}
-    plan = replace(plan, parts=("trunk",), sizes=((64, 64),), batches=(2, 8))
+    plan = replace(plan, parts=("trunk",), batches=(2, 8))
     record = run_benchmark(plan, tmp_path / "benchmark.json", lambda text: None)
-    assert [case.batch for case in record.cases] == [2]  # 8, 4 and then what is there already
-    assert record.notes == (
-        "trunk at 64x64: a batch of 8 did not fit into the memory with b, so that it was halved to 2 for all.",
+    assert [case.batch for case in record.cases] == [2, 2]  # 8, 4 and then what is there already
+    assert record.notes == tuple(
+        f"trunk at {size}: a batch of 8 did not fit into the memory with b, so that it was halved to 2 for all."
+        for size in ("64x64", "64x96")
     )
 
 

@@ -68,6 +68,10 @@ def test_drift_of_the_machine_cancels() -> None:
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
+def test_a_single_slow_round_does_not_move_the_ratio() -> None:
+    assert ratio_of([[1.0]] * 7, [[1.0]] * 6 + [[8.0]]).value == 1
+
+
 @pytest.mark.parametrize("bursts", [0.0, 0.15])
 def test_interval_holds_the_known_ratio(bursts: float) -> None:
     """In 95 of 100 runs or more, with drift, and with bursts that slow one model's turn down and not the other's."""

@@ -27,7 +27,7 @@ def test_table_of_every_case_and_its_conditions(benchmark: Make) -> None:
     assert titles == [("64x64", "1"), ("64x64", "4"), ("800x1333", "1"), ("800x1333", "4")]
     lines = [" ".join(line.split()) for line in text.splitlines() if line.startswith("fast  ") and "[" in line]
     # 8 MB of weights and 4 MB for each of 4 images take 24 ms at 1 GB/s.
-    assert lines[1] == "fast 1.500 [1.485, 1.515] 80.0 80.0 80.0 80.0 6 50.0 24.0 30%"
+    assert lines[1] == "fast 1.500 [1.485, 1.515] 80.0 120 160 100 6 40.0 24.0 30%"
     assert text.count("1 (baseline)") == 4
     assert "memory (MB)" not in text  # nothing to say on a CPU
     assert "note:" not in text

@@ -7,7 +7,7 @@ import pytest
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import sha256_of
-from fvnet_mm.records import Predictions, Result
+from fvnet_mm.records import Data, Predictions, Result, Split
 from fvnet_mm.report.leaderboard.collecting import collect
 
 
@@ -58,6 +58,22 @@ def test_runs_of_several_folders_are_told_apart_by_as_much_as_it_takes(write_run
     assert names("one", "three") == ["one/runs/run/run.json", "three/run/run.json"]
     assert names("one/runs", "two/runs") == ["one/runs/run/run.json", "two/runs/run/run.json"]
     assert names("one", "one/runs") == ["runs/run/run.json"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(protocol=dict(test_mode="(max_per_img=300)")),
+        dict(protocol=dict(test_pipeline="Resize(scale=(640, 640))")),
+        dict(data=Data(label="others", classes=("circle",), val=Split(images=10, fingerprint="0000example3"))),
+    ],
+)
+def test_another_test_of_a_checkpoint_is_a_run_of_its_own(write_run, tmp_path, changes):
+    write_run("run", AP=31.0, checkpoint_sha256="c" * 64)
+    write_run("run", file="test.json", AP=35.0, checkpoint_sha256="c" * 64, origin="test", **changes)
+    collection = collect([tmp_path])
+    assert collection.problems == ()
+    assert [run.record.result.metrics["AP"] for run in collection.runs] == [31.0, 35.0]
 
 
 def test_finished_without_evaluation_is_named(write_run, tmp_path):

@@ -44,11 +44,12 @@ def test_costs_of_other_conditions_are_left_out(
     table: Callable[..., Table], row: Callable[..., Row], published_row: Callable[..., Row]
 ) -> None:
     rows = (row(0), row(1), row(2, macs_shape=(224, 224), speed_note="another device"), row(3, latency_ms=None))
-    small = published_row(4, macs=(1.0, None), macs_shape=(512, 512))
-    unstated = published_row(5, macs=(1.0, None), macs_shape=None)
-    drawn = chart(table(rows=rows, published=(small, unstated)), TRUNK_MACS, "AP")
+    small = tuple(published_row(index, macs=(1.0, None), macs_shape=(512, 512)) for index in range(4, 8))
+    unstated = published_row(8, macs=(1.0, None), macs_shape=None)
+    drawn = chart(table(rows=rows, published=(*small, unstated)), TRUNK_MACS, "AP")
     assert {point.row.id for point in drawn.measured} == {rows[index].id for index in (0, 1, 3)}
-    assert (drawn.published, drawn.left_out, drawn.condition) == ((), 3, "at 800 × 1333 pixels")
+    assert (drawn.published, drawn.left_out, drawn.condition) == ((), 6, "at 800 × 1333 pixels")
+    assert chart(table(rows=(), published=small), TRUNK_MACS, "AP").condition == "at 512 × 512 pixels"
     assert chart(table(rows=rows, published=()), MACS, "AP").left_out == 1
     drawn = chart(table(rows=rows, published=()), LATENCY, "AP")
     assert {point.row.id for point in drawn.measured} == {rows[0].id, rows[1].id}

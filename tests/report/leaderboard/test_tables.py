@@ -23,6 +23,13 @@ def test_rows_of_one_protocol_are_ordered_and_ranked(records):
     assert table.title == "RetinaNet on invented-shapes, 12 epochs, from scratch"
 
 
+def test_runs_that_go_on_stand_last(write_run, tmp_path):
+    write_run("done", AP=30.0, backbone=Backbone(name="fvnet_t"))
+    write_run("begun", AP=60.0, backbone=Backbone(name="fvnet_s"), status="running")
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert [row.metrics["AP"].mean for row in table.rows] == [30.0, 60.0]
+
+
 def test_every_protocol_has_a_table_with_a_title_of_its_own(write_run, tmp_path):
     write_run("a")
     write_run("b", protocol=dict(pretraining="plain"))
@@ -76,14 +83,14 @@ def test_numbers_of_images(write_run, tmp_path):
 
 def test_rows_say_the_images_of_their_batch_norms_where_these_differ(write_run, tmp_path):
     def notes(norm_eval):
-        for name, seed, images in (("fvnet_t", 0, 16), ("fvnet_s", 0, 1), ("fvnet_s", 1, 2), ("fvnet_m", 0, None)):
+        for name, seed, images in (("fvnet_t", 0, 16), ("fvnet_s", 0, 1), ("fvnet_s", 1, 16), ("fvnet_m", 0, None)):
             environment = Environment(images_per_device=images)
             changes = dict(backbone=Backbone(name=name), environment=environment, protocol=dict(norm_eval=norm_eval))
             write_run(f"{name}{seed}", seed=seed, **changes)
         (table,) = build_leaderboard([tmp_path]).tables
         return {row.backbone: row.note for row in table.rows}
 
-    said = {"fvnet_t": "16 images at once in batch norm", "fvnet_s": "1 or 2 images at once in batch norm"}
+    said = {"fvnet_t": "16 images at once in batch norm", "fvnet_s": "1 or 16 images at once in batch norm"}
     assert notes(norm_eval=False) == said | {"fvnet_m": None}
     assert set(notes(norm_eval=True).values()) == {None}
 
@@ -177,7 +184,7 @@ def test_benchmarks_are_known_by_classes_and_images(write_run, tmp_path, classes
 
 
 def test_published_numbers_as_their_source_has_them(write_run, tmp_path):
-    """PoolFormer-S12 with RetinaNet 1x: the README of its repository."""
+    """PoolFormer-S12 and EMO-1M with RetinaNet 1x: the READMEs of their repositories."""
     write_run("coco", data=COCO)
     (table,) = build_leaderboard([tmp_path]).tables
     rows = [row for row in table.published if row.backbone == "poolformer_s12"]
@@ -186,6 +193,9 @@ def test_published_numbers_as_their_source_has_them(write_run, tmp_path):
     (row,) = (row for row in rows if "LSNet" in row.source)
     assert row.macs_shape == (512, 512)
     assert "classification network" in row.note
+    (row,) = (row for row in table.published if row.label == "EMO-1M")
+    assert (row.parameters, row.macs) == ((None, 10.4), (None, 163))
+    assert "whole detector" in row.note
 
 
 @pytest.mark.parametrize("changes", [dict(length=36), dict(length=None), dict(length_unit="step")])

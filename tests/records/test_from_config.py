@@ -131,6 +131,7 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
     [
         ("optim_wrapper.optimizer.lr", 2e-4, {"learning_rate"}),
         ("optim_wrapper.optimizer.weight_decay", 0.05, {"weight_decay"}),
+        ("optim_wrapper.constructor", "LearningRateDecayOptimizerConstructor", {"parameter_rules"}),
         ("optim_wrapper.clip_grad", dict(max_norm=1.0), {"gradient_clip"}),
         ("optim_wrapper.clip_grad", dict(max_norm=0, norm_type=1), {"gradient_clip"}),
         ("optim_wrapper.clip_grad", dict(max_norm=0, error_if_nonfinite=True), {"gradient_clip"}),
@@ -160,7 +161,10 @@ def test_the_seed_and_how_files_are_read_are_no_part_of_it(retinanet: Protocol) 
         ("train_dataloader.dataset.test_mode", True, {"train_pipeline"}),
         ("custom_hooks", [dict(type="PipelineSwitchHook", switch_epoch=10)], {"schedule"}),
         ("val_evaluator.proposal_nums", (1, 10, 300), {"test_mode"}),
-        ("val_evaluator.thrs", 0.5, {"test_mode"}),
+        *(
+            (f"val_evaluator.{name}", 0.5, {"test_mode"})
+            for name in ("ignore_index", "nan_to_num", "beta", "iou_thrs", "maxDets", "thrs")
+        ),
         ("model.train_cfg.assigner.pos_iou_thr", 0.6, {"model"}),
         ("model.data_preprocessor.bgr_to_rgb", False, {"model"}),
         ("model.data_preprocessor.mean", [127.5, 127.5, 127.5], {"model"}),
@@ -287,6 +291,7 @@ def test_mixed_precision_is_mmengines_float16_where_no_other_is_named(dtype: dic
         (dict(type="CosineAnnealingLR", by_epoch=False, T_max=80), "CosineAnnealingLR 0 on steps (T_max=40)"),
         (dict(type="MultiStepLR", by_epoch=False, milestones=[60, 80]), "MultiStepLR 0 on steps (milestones=(30, 40))"),
         (dict(type="CosineAnnealingLR", T_max=12), "CosineAnnealingLR 0 on epochs (T_max=12)"),
+        (dict(type="ExponentialLR", gamma=0.9), "ExponentialLR 0 on epochs (gamma=0.9)"),
     ],
 )
 def test_a_schedule_of_forward_passes_is_told_in_optimizer_steps(scheduler: dict[str, object], words: str) -> None:

@@ -61,6 +61,12 @@ def test_zoom_of_two_cuts_out_a_quarter(shift: tuple[float, float], rows: tuple[
     np.testing.assert_array_equal(taken, window.repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
+def test_scaled_images_are_interpolated():
+    images = torch.tensor([0, 100], dtype=torch.uint8).expand(1, 3, 2, 2)
+    row = augment_images(images, same(1, False, 2.0))[0, 0, 0]
+    assert row.tolist() == [25, 75]  # a quarter of the way from the one pixel's centre to the other's, and three
+
+
 def test_what_is_outside_is_ignored_and_grey():
     images, labels = batch(16, 16)
     augmentation = same(3, False, 0.5, (-1.0, -1.0))
@@ -98,6 +104,7 @@ def test_draws_repeat_and_keep_to_their_bounds():
     flipped, zoom, shift = draws[0]
     assert 0.2 < flipped.float().mean() < 0.4
     assert 0.5 <= zoom.min() < 0.55
+    assert zoom.mean() == pytest.approx(1.25, abs=0.07)
     assert 1.95 < zoom.max() <= 2.0
     assert -1 <= shift.min() < -0.95
     assert 0.95 < shift.max() <= 1

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from fvnet_mm.data.benchmark.dataset import write_shapes
+from fvnet_mm.engine.batch_augment import augment_labels, draw_augmentation
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.epochs import SeededSamples
 from fvnet_mm.engine.resident import ResidentDataset
@@ -95,6 +96,16 @@ def test_augmented_label_maps_have_the_images_size(root: Path):
     for sample in batch["data_samples"]:
         assert sample.gt_sem_seg.data.shape == (1, *batch["inputs"].shape[2:])
         assert set(sample.gt_sem_seg.data.unique().tolist()) <= {*range(19), 255}
+
+
+def test_label_maps_get_the_draw_of_their_images(root: Path):
+    data = DATASETS.build(config("semantic_fpn", root).train_dataloader.dataset)
+    torch.manual_seed(0)
+    drawn = draw_augmentation(3, data.flip, data.zoom)
+    torch.manual_seed(0)
+    samples = data.__getitems__([0, 1, 2])["data_samples"]
+    maps = torch.cat([sample.gt_sem_seg.data.cpu() for sample in samples])
+    torch.testing.assert_close(maps, augment_labels(data._labels[[0, 1, 2]], drawn).long(), rtol=0, atol=0)
 
 
 def test_an_epoch_repeats_and_the_next_differs(root: Path):

@@ -310,3 +310,13 @@ def test_what_a_run_was_fine_tuned_from(run: Run, tiny_coco: Path, small_run: li
     both = [*options, f"load_from={checkpoint}"]
     for resume in ((), ("--resume",)):  # the second time it is the same config
         assert run("train", RETINANET, *resume, "--work-dir", tmp_path / "both", *words, *both) == 0
+
+
+def test_a_resumed_trainings_time_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = read_record(Path(__file__).parents[1] / "report/leaderboard/records/retinanet_fvnet_t_seed0/run.json")
+    hook = fvnet_mm.engine.record.RecordHook(None, "predictions")
+    hook._record, hook._training = record, True
+    for now in (2.0, 5.0):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        hook.before_val_epoch(None)
+    assert hook._record.times.training_seconds == record.times.training_seconds + 5

@@ -20,13 +20,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import ROOT
 from fvnet_mm.suite import commands, running
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
-from fvnet_mm.suite.state import Attempt, JobFile, JobState, State, held, is_held, read_job_file, write_job_file
+from fvnet_mm.suite.state import (
+    QUEUE_FILE,
+    Attempt,
+    JobFile,
+    JobState,
+    State,
+    held,
+    is_held,
+    read_job_file,
+    write_job_file,
+)
 from fvnet_mm.suite.training import Training
 
 SUITE = """
@@ -439,6 +450,7 @@ def test_command_for_several_gpus(read: Callable[[str], Suite]) -> None:
 def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest.MonkeyPatch) -> None:
     suite = read(SUITE)
     monkeypatch.setattr(commands, "visible_devices", lambda: ("0", "1", "2"))
+    monkeypatch.setattr(commands, "usable_cores", lambda: 16)
     with pytest.raises(UserError, match="this machine shows 3 GPUs"):
         execute(suite, gpus=4)
     with pytest.raises(UserError, match="3 GPUs are enough for 1 jobs of 2"):
@@ -449,6 +461,14 @@ def test_too_few_gpus_are_said(read: Callable[[str], Suite], monkeypatch: pytest
     shared = commands._resources(argparse.Namespace(gpus=2, jobs=None, threads=1, jobs_per_gpu=3))
     assert shared.jobs == 3
     assert shares(shared) == [("0", "1")] * 3
+    pair = commands._resources(argparse.Namespace(gpus=2, jobs=None, threads=None, jobs_per_gpu=1))
+    assert (pair.jobs, pair.threads) == (1, 8)  # of each of two processes
+
+
+def test_gpus_keep_the_numbers_that_the_environment_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert running.visible_devices() == ("4", "5")
 
 
 def shares(resources: running.Resources, left: dict[Job, tuple[str, ...]] | None = None) -> list[tuple[str, ...]]:
@@ -578,4 +598,10 @@ def test_slurm_gets_an_array_once(
     assert (tmp_path / "calls").read_text() == "x\n"
     (tools / "sacct").write_text('#!/bin/sh\necho "JobID|State"; echo "42_[0-3]|CANCELLED by 0"\n')
     running.SlurmJob.watcher.clear()
+    assert {found.state for found in running.states_of(suite.jobs).values()} == {State.WAITING}
+    (tools / "sacct").write_text("#!/bin/sh\necho 'JobID|State'\n")  # it may take a while to know a job
+    running.SlurmJob.watcher.clear()
+    assert {found.state for found in running.states_of(suite.jobs).values()} == {State.QUEUED}
+    for job in suite.jobs:
+        os.utime(job.work_dir / QUEUE_FILE, (time.time() - 301,) * 2)
     assert {found.state for found in running.states_of(suite.jobs).values()} == {State.WAITING}

@@ -107,6 +107,9 @@ def test_other_runs_are_left_alone(job: Job) -> None:
     write_job_file(JobFile(definition=job.definition() | dict(cfg_options=["a=2"], amp="bf16")), job.work_dir)
     assert state_of(job).state is State.OTHER
     assert "other settings (cfg_options, amp)" in state_of(job).note
+    began = {name: value for name, value in job.definition().items() if name != "cfg_options"}
+    write_job_file(JobFile(definition=began), job.work_dir)
+    assert "other settings (cfg_options)" in state_of(job).note
     (job.work_dir / JOB_FILE).write_text("{")
     assert state_of(job).state is State.OTHER
     assert "is damaged" in state_of(job).note

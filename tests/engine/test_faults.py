@@ -400,20 +400,21 @@ def test_one_image_is_too_few_for_a_norm(
     assert "(train_dataloader.batch_size, now 1; " in error
 
 
-def leave_no_room_for_the_second_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def leave_no_room_for_the_second_checkpoint(monkeypatch: pytest.MonkeyPatch, error: int = errno.ENOSPC) -> None:
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:
         if ".epoch_2." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(error, os.strerror(error))
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-@pytest.mark.parametrize("policy", ["stop", "go-on"])
+@pytest.mark.parametrize(("policy", "error"), [("stop", errno.ENOSPC), ("go-on", errno.EDQUOT)])
 def test_a_full_disk(
     policy: str,
+    error: int,
     run: Run,
     tiny_coco: Path,
     tmp_path: Path,
@@ -421,7 +422,7 @@ def test_a_full_disk(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It has no room for the second checkpoint alone; the drill fills a real one."""
-    leave_no_room_for_the_second_checkpoint(monkeypatch)
+    leave_no_room_for_the_second_checkpoint(monkeypatch, error)
     words = ["--data", tiny_coco, "--work-dir", tmp_path, "--cfg-options"]
     status = run("train", RETINANET, *words, f"default_hooks.checkpoint.on_full_disk={policy}")
     printed = capfd.readouterr()

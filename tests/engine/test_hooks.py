@@ -2,16 +2,21 @@ import io
 import logging
 import random
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, ProgressHook, ReproducibleEpochHook, seed_worker
+from fvnet_mm.engine.nonfinite import NonFiniteHook
+from fvnet_mm.errors import UserError
 
 
 class Terminal(io.StringIO):
@@ -116,3 +121,15 @@ def test_history_counts_optimizer_steps_where_the_schedule_counts_iterations() -
     history = EvaluationHistoryHook()
     history.after_val_epoch(runner, {"mIoU": 31.0})
     assert history.evaluations == [LoggedMetrics(3, {"mIoU": 31.0})]
+
+
+def test_steps_left_out_before_a_restart_count(tmp_path: Path) -> None:
+    runner = SimpleNamespace(work_dir=tmp_path, cfg=Mock(), logger=Mock(), epoch=0, iter=0)
+    runner.optim_wrapper = SimpleNamespace(get_lr=lambda: {"lr": [0.1]})
+    runner.message_hub = MessageHub("before")
+    NonFiniteHook(tolerated=1)._report(runner, {})
+    checkpoint = runner.message_hub.state_dict()
+    runner.message_hub = MessageHub("after")
+    runner.message_hub.load_state_dict(checkpoint)
+    with pytest.raises(UserError, match="--skip-nonfinite 2"):
+        NonFiniteHook(tolerated=1)._report(runner, {})

@@ -110,6 +110,14 @@ def test_max_pooling_equals_the_definition(aligned: bool, sampling_ratio: int) -
     )
 
 
+@pytest.mark.parametrize(("y", "x"), [(-1, 3), (9, 3), (4, -1), (4, 11)])
+def test_a_sample_one_pixel_outside_has_the_borders_value(y: int, x: int) -> None:
+    features, _ = scene()
+    region = features.new_tensor([[0, x - 1, y - 1, x + 1, y + 1]])
+    output = roi_align(features, region, 1, 1.0, 1, "max", False)
+    torch.testing.assert_close(output.flatten(), naive_sample(features[0], y, x), rtol=0, atol=0)
+
+
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_computes_in_float32(

@@ -117,6 +117,8 @@ class ResidentDataset(Dataset):
             if flip:
                 instances.bboxes = instances.bboxes.clone()
                 instances.bboxes.flip_(shape)
+                if "masks" in instances:  # of ignored ones alone
+                    instances.masks = instances.masks.flip()
             sample.set_field(instances, name, dtype=InstanceData)
         if index in self._masks:
             masks = np.unpackbits(self._masks[index], axis=-1, count=shape[1])

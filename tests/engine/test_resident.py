@@ -1,6 +1,7 @@
 """Data that stays in memory: the same targets as from the ordinary loader, and runs that resume."""
 
 import copy
+import json
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,11 @@ SIZE = 92  # no multiple of 8, as masks take a bit a pixel
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resident") / "shapes"
     write_shapes(root, {"train": IMAGES, "val": 1, "test": 1}, image_size=SIZE, workers=1)
+    file = root / "annotations" / "instances_train.json"
+    document = json.loads(file.read_text())
+    for annotation in document["annotations"][::3]:
+        annotation["iscrowd"] = 1
+    file.write_text(json.dumps(document))
     return root
 
 

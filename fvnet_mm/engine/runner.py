@@ -74,7 +74,7 @@ class SuiteRunner(Runner):
             return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: object) -> BaseOptimWrapper:
-        with building("optimizer", self.cfg.to_dict()):
+        with building("optimizer", dict(optim_wrapper=optim_wrapper)):
             wrapper = super().build_optim_wrapper(optim_wrapper)
         for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             if not each.optimizer.state:

@@ -114,14 +114,14 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
     with tempfile.TemporaryDirectory(prefix="fvnet_mm_plan_") as place:
         folder = Path(place)
         passes = steps + warm_up
-        shown = 4 * facts.val_batch if small else 64
         data = job.data
+        shown = facts.val_images if data == DEMO else 4 * facts.val_batch if small else 64
         if job.data != DEMO:
             write, size = _DATA[facts.task]
             least = 12 if facts.task == "Classification" else 1  # one of each class
             shown = max(shown, least)
             data = str(write(folder / "data", max(passes * batch, least), shown, size))
-        options = _options(job, facts, batch, passes, shown)
+        options = _options(job, facts, batch, passes)
         settings = job.settings.overridden(Settings(scratch=True, cfg_options=tuple(options)))
         alone = dict(amp=None, cuda_graphs=False) if small else {}  # a CPU trains in float32, and launches no kernels
         settings = settings.model_copy(update=dict(auto_scale_lr=False, **alone))
@@ -141,7 +141,7 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
         return _read(run.work_dir, batch, warm_up, facts.val_batch, shown)
 
 
-def _options(job: Job, facts: Facts, batch: int, passes: int, shown: int) -> list[str]:
+def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
     options = [
         f"train_dataloader.batch_size={batch}",
         f"auto_scale_lr.base_batch_size={batch}",
@@ -151,8 +151,6 @@ def _options(job: Job, facts: Facts, batch: int, passes: int, shown: int) -> lis
         *_LOADER.format("val").split(),
     ]
     options += [option for name, option in _ALL_DETECTIONS.items() if facts.framework == name]
-    if job.data == DEMO:
-        options.append(f"val_dataloader.dataset.indices={shown}")
     if not facts.by_epoch:
         names = ("train_cfg.max_iters", "train_cfg.val_interval", "default_hooks.checkpoint.interval")
         return [*options, *(f"{name}={passes}" for name in names)]

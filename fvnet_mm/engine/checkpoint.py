@@ -160,9 +160,7 @@ def read_checkpoint(path: str | Path, map_location: MapLocation = "cpu") -> dict
         ) from error
     except (OSError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # a damaged pickle makes torch's reader raise anything, and only torch puts it into words
+    except Exception as error:  # a damaged pickle makes torch's reader raise anything; what torch raises is in words
         reason = f" ({str(error).partition('. ')[0]})" if isinstance(error, RuntimeError) else ""
         raise UserError(f"checkpoint {path} is damaged or was not written by torch.save{reason}.") from error
     if not isinstance(checkpoint, dict):

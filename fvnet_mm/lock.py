@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import remove_leftovers, replacing
+from fvnet_mm.files import remove_leftovers, write_text
 
 LOCK, OWNER = "run.lock", "run.lock.owner"
 """Files of a work dir: what the kernel locks, and who holds it. The former stays, the latter goes with the run."""
@@ -59,8 +59,7 @@ def only_training_in(work_dir: Path) -> Iterator[str | None]:
             raise UserError(_refusal(work_dir, left))
         remove_leftovers(work_dir)
         me = dict(host=platform.node(), pid=os.getpid(), since=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(me), encoding="utf-8")
+        write_text(file, json.dumps(me))
         ended = threading.Event()
         beat = threading.Thread(target=_show_life, args=(file, ended), daemon=True)
         beat.start()

@@ -16,7 +16,7 @@ from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offende
 from fvnet_mm.data.image_check import BadImage, decode_images
 from fvnet_mm.data.roots import require_folder
 from fvnet_mm.errors import UserError
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 EXTENSIONS: tuple[str, ...] = ImageNet.IMG_EXTENSIONS
 """Endings of the files that are images, whatever their case."""
@@ -152,8 +152,7 @@ def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: P
             f"without the {len(names):,} bad images of {split.folder} the classes"
             f" {enumerate_offenders([classes[label] for label in emptied])} have no images left; mend the images."
         )
-    with replacing(out_file) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(out_file, "".join(lines))
     return shortened
 
 

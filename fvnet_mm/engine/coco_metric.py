@@ -12,7 +12,7 @@ from mmdet.datasets.api_wrappers import COCO as MmdetCoco
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
 
-from fvnet_mm.files import replacing
+from fvnet_mm.files import write_text
 
 AVERAGES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_1", "AR_10", "AR_100", "AR_S", "AR_M", "AR_L")
 """pycocotools' twelve figures, in its order."""
@@ -81,7 +81,8 @@ class FullCocoMetric(CocoMetric):
         for kind in self.metrics:
             detections = [item for _, result in results for item in detections_of(result, kind, category_ids)]
             if self.outfile_prefix is not None:
-                _write(detections, Path(f"{self.outfile_prefix}.{kind}.json"))
+                # Three times as fast as json.dump.
+                write_text(Path(f"{self.outfile_prefix}.{kind}.json"), json.dumps(detections))
             figures, per_class = figures_of(evaluate(self._truth, detections, kind, category_ids))
             before = "mask " if kind == "segm" else ""
             self.result.metrics |= {before + name: value for name, value in figures.items()}
@@ -135,11 +136,6 @@ def detections_of(result: dict[str, object], kind: str, category_ids: Sequence[i
             counts = code["counts"]
             detection["segmentation"] = {**code, "counts": counts.decode() if isinstance(counts, bytes) else counts}
         yield detection
-
-
-def _write(detections: list[dict[str, object]], file: Path) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(detections))  # three times as fast as json.dump
 
 
 def evaluate(

@@ -52,11 +52,14 @@ def require_whole(cfg: Config) -> None:
         UserError: The loader is to leave some out.
     """
     loader = cfg.val_dataloader
-    cut = {"dataset.indices": innermost_dataset(loader.dataset).get("indices")}
-    cut |= {"num_batch_per_epoch": loader.get("num_batch_per_epoch")}
-    for key in (key for key, value in cut.items() if value is not None):
+    cut = {
+        "dataset.indices": innermost_dataset(loader.dataset).get("indices"),
+        "num_batch_per_epoch": loader.get("num_batch_per_epoch"),
+    }
+    found = [key for key, value in cut.items() if value is not None]
+    if found:
         raise UserError(
-            f"the evaluation's {key} would leave out images whose objects count as missed; leave it away, and to "
+            f"the evaluation's {found[0]} would leave out images whose objects count as missed; leave it away, and to "
             "evaluate on fewer images give a folder, or an annotation file, that holds no others."
         )
 

@@ -4,7 +4,6 @@ python tools/test.py configs/retinanet_fvnet_s_coco.py work_dirs/retinanet_fvnet
 """
 
 import argparse
-from pathlib import Path
 
 from fvnet_mm.cli import run_tool, tool_parser
 
@@ -12,7 +11,7 @@ from fvnet_mm.cli import run_tool, tool_parser
 def test_parser() -> argparse.ArgumentParser:
     """The tool's flags: those shared with tools/train.py, and the checkpoint."""
     parser = tool_parser(__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="checkpoint file of a run of the same config")
+    parser.add_argument("checkpoint", help="checkpoint of a run of the same config: a file or its URL")
     return parser
 
 

@@ -148,26 +148,27 @@ def test(arguments: argparse.Namespace) -> RunResult:
 def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
     _require(cfg, "test_dataloader", "test_cfg", "test_evaluator")
     require_compiler(cfg)
+    checkpoint = locate(arguments.checkpoint)  # before the data are looked through
     if arguments.demo:  # which scales all of them down
         _require(cfg, "train_dataloader", "train_cfg", "optim_wrapper", "optim_wrapper.optimizer")
     start_processes(cfg)
     cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)  # what is checked and recorded is what is tested
     data = select_data(cfg, arguments, names=("val",))
     _override_again(cfg, arguments.cfg_options)
-    cfg.load_from, cfg.resume = str(arguments.checkpoint), False
+    cfg.load_from, cfg.resume = str(checkpoint), False
     for part in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
         cfg.pop(part, None)
     cfg.param_scheduler = None
     norms = settle_norms(cfg)
     runner = _build_runner(cfg, TEST_PREDICTIONS)
-    runner.register_hook(RecordHook(data, TEST_PREDICTIONS, tested=arguments.checkpoint))
+    runner.register_hook(RecordHook(data, TEST_PREDICTIONS, tested=checkpoint))
     runner.register_hook(FiniteEvaluationHook())
     history = EvaluationHistoryHook()
     runner.register_hook(history)
-    _announce(runner, start_screen(runner, data, None, [str(arguments.checkpoint)], norms), data.warnings)
+    _announce(runner, start_screen(runner, data, None, [str(checkpoint)], norms), data.warnings)
     with passes_in_words(runner, evaluated="test_dataloader"):
         runner.test()
-    return _result(runner, data, history, TEST_PREDICTIONS, arguments.checkpoint)
+    return _result(runner, data, history, TEST_PREDICTIONS, checkpoint)
 
 
 def _require(cfg: Config, *parts: str) -> None:

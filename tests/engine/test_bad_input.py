@@ -12,6 +12,7 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
 from fvnet_mm.engine.config_file import replace_sync_batch_norm
+from fvnet_mm.engine.download import cache_name
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.engine.weights import remove_pretrained
 
@@ -92,6 +93,21 @@ def test_truncated_checkpoint(refused: Callable[..., str], data: Path, tmp_path:
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, path)
     path.write_bytes(path.read_bytes()[:1000])
     assert "cut.pth is cut short" in refused("test", path, "--data", data)
+
+
+def test_a_checkpoint_is_looked_for_before_the_data(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "no.pth does not exist" in refused("test", tmp_path / "no.pth", "--data", tmp_path / "no_data")
+
+
+def test_checkpoint_at_a_url(
+    refused: Callable[..., str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    url = "https://models.invalid/fvnet/epoch_12.pth"
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / cache_name(url)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half")
+    assert f"checkpoint {cached} " in refused("test", url, "--data", data)
 
 
 def test_checkpoint_with_code(

@@ -45,14 +45,14 @@ def legend(number: int, heading: Heading, rows: Mapping[str, Row]) -> str:
     diverged = sum(run.value is None for run in trained)
     base = rows[settings_of(BASES[heading.base].arguments)]
     intervals, beyond = told_apart((row, base) for row in rows.values() if row is not base)
-    told = f"; {beyond} of the {intervals} intervals leave out 0" * bool(intervals)
+    told = f"; {beyond} of {intervals} intervals exclude 0" * bool(intervals)
     return f"({number}) {heading.setting}: {len(trained)} trainings, {diverged or 'none'} diverged{told}.  "
 
 
 def speeds() -> dict[str, str]:
     """Cells: how many times as fast as the first base each of its rows is, at each size that was measured.
 
-    Bold where the interval leaves out 1.
+    Bold where the interval excludes 1.
     """
     if not SPEEDS.exists():
         return {}

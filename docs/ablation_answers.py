@@ -65,7 +65,7 @@ PAIRS = {
 def answers(tables: Tables) -> str:
     """A row for each pair that was run: how far the first is above the second, seed by seed, in each setting.
 
-    Above the tables stand the settings, and how many of all intervals leave out 0.
+    Above the tables stand the settings, and how many of all intervals exclude 0.
     """
     if not (columns := columns_of(BASE, tables)):
         return ""
@@ -89,7 +89,7 @@ def answers(tables: Tables) -> str:
     intervals, beyond = told_apart(compared)
     if intervals:
         chance = intervals * (1 - CONFIDENCE)
-        lines += ["", f"{beyond} of {intervals} intervals leave out 0, and by chance {chance:.1f} would."]
+        lines += ["", f"{beyond} of {intervals} intervals exclude 0, and by chance {chance:.1f} would."]
     lines.append("")
     for question, pairs in cells.items():
         if run := {pair: row for pair, row in pairs.items() if any(row)}:

@@ -126,7 +126,7 @@ def cell(runs: Row, base: Row) -> str:
 
 
 def difference_cell(runs: Row, base: Row) -> str:
-    """How far runs are above others, seed by seed, with its interval, bold where that leaves out 0."""
+    """How far runs are above others, seed by seed, with its interval, bold where it excludes 0."""
     compared = differences(runs, base)
     if not compared:
         return ""
@@ -145,7 +145,7 @@ def differences(runs: Row, base: Row) -> list[float]:
 
 
 def told_apart(pairs: Iterable[tuple[Row, Row]]) -> tuple[int, int]:
-    """Of how many pairs of rows the difference has an interval, and how many of these leave out 0."""
+    """Of how many pairs of rows the difference has an interval, and how many of these exclude 0."""
     intervals = [interval for pair in pairs if (interval := mean_interval(differences(*pair)))]
     return len(intervals), sum(decide(interval) != "within noise" for interval in intervals)
 

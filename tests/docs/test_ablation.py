@@ -102,7 +102,7 @@ def test_results_come_from_records(ablation, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "SPEEDS", tmp_path / "speed.json")
     text = tables_of(ablation, tmp_path)
     assert "\n(1) mIoU of Semantic FPN on unknown data, 300 steps" in text
-    assert "6 trainings, none diverged; 1 of the 1 intervals leave out 0." in text
+    assert "6 trainings, none diverged; 1 of 1 intervals exclude 0." in text
     # s = 1 over seeds, 0 of the second row, and 1 of the differences; t(0.975, 2) = 4.303
     assert f"| {ablation.BASES[0].holds} | 1.00 | 0.100 | 31.00 ± 2.48 (3) |" in text
     assert "| gate of a GRU | 1.00 | 0.100 | 20.00 ± 0.00 (3); **-11.00 [-13.48, -8.52]** |" in text
@@ -242,7 +242,7 @@ def test_answers_are_differences_of_like_rows(ablation, tmp_path):
     assert "| FTFU in all phases against gate of a GRU | -0.50 [-1.74, +0.74] |" in lines
     assert "| FVNet-T against FTFU in all phases | **+11.00 [+6.70, +15.30]** |" in lines
     assert not any("CfC" in line for line in lines)  # not run
-    assert "1 of 2 intervals leave out 0, and by chance 0.1 would." in lines
+    assert "1 of 2 intervals exclude 0, and by chance 0.1 would." in lines
 
 
 def test_every_pair_is_of_rows(ablation):

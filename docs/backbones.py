@@ -27,31 +27,31 @@ INTRODUCTION = f"""# Backbones
 
 <!-- Written by `python docs/backbones.py` from the files in configs/_base_/backbones. -->
 
-One file in `configs/_base_/backbones` describes one backbone; `--backbone NAME` puts it into any config. All of them
-return features at the strides of the first table, whose stages `out_indices` counts from 0.
+Each file in `configs/_base_/backbones` describes one backbone, and `--backbone NAME` puts it into any config. All
+return features at the strides of the first table; `out_indices` counts these stages from 0.
 
-`--backbone timm:NAME` does the same with any model of timm that has features at the strides that a config reads and
-takes images of any size; the weights are then those that timm names first. Other models are refused with the reason.
+`--backbone timm:NAME` does the same with any timm model that takes images of any size and has features at the strides
+that the config reads; the weights are those that timm names first. Other models are refused with the reason.
 
-A backbone that you wrote is plugged in with `--backbone PATH.py`: see [own_backbone.md](own_backbone.md).
+To plug in a backbone that you wrote, use `--backbone PATH.py`: see [own_backbone.md](own_backbone.md).
 
 ## Networks
 
-The trunk alone, with all four outputs and without a classifier, as it is trained: RepViT, FastViT and MobileOne have
-parallel branches then, which papers count folded into one. A fused multiply-add is one MAC; an image has
+The trunk alone, as it is trained, with all four outputs and no classifier. In training RepViT, FastViT and MobileOne
+have parallel branches, which papers count folded into one. A fused multiply-add is one MAC; an image has
 {RESOLUTION}x{RESOLUTION} pixels. Ordered by MACs.
 """
 
 WEIGHTS = """## Weights
 
 ImageNet-1k pretraining, and the top-1 accuracy (%) that was published for exactly these weights, on images of the
-stated size. A dash is what no source states.
+stated size. A dash marks what no source states.
 
-Where authors have tables of detection or segmentation, these are the weights behind them as far as they say:
+Where authors publish tables of detection or segmentation, these are the weights behind them, as far as the authors say:
 distilled ones for EfficientFormerV2, RepViT and SwiftFormer, plain ones for PoolFormer and PVTv2. EfficientFormer's are
-those that mmpretrain converted; its authors' tables start from 300 epochs for L1, too. The ResNets have torchvision's
-first weights, those of mmdet's own configs, although longer recipes reach more. A distilled backbone has learnt from a
-teacher that the others have not had: compare like with like.
+those that mmpretrain converted: L1 with 1000 epochs, where its authors' tables start from 300. The ResNets have
+torchvision's first weights, as in mmdet's own configs, although longer recipes reach more. A distilled backbone has
+learnt from a teacher that the others did not have: compare like with like.
 """
 
 

@@ -30,7 +30,7 @@ HISTORY = PAGE.with_name("ablation_history.md")
 RESULTS = PAGE.parents[1] / "results"
 RUNS = [
     *(folder for folder in sorted(RESULTS.iterdir()) if folder.is_dir() and folder.name != "repeats"),
-    RESULTS / "repeats" / "shapes_small_cpu",  # what was run on a CPU is held against
+    RESULTS / "repeats" / "shapes_small_cpu",  # the first row for what was run on a CPU
 ]
 TIME_CONSTANTS = RESULTS / "ablation" / "time_constants.json"
 SPEEDS = RESULTS / "ablation" / "speed.json"

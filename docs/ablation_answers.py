@@ -12,14 +12,14 @@ BASE = 0
 NOW = BASES[BASE].holds
 EVERYWHERE = "FTFU in all phases"
 PAIRS = {
-    "An FTFU against what can stand in its place": [
+    "FTFU against other units in its place": [
         (EVERYWHERE, "two plain depthwise convolutions"),
         (EVERYWHERE, "gate of a GRU"),
         (EVERYWHERE, "sigmoid approximation (CfC)"),
         *((EVERYWHERE, f"{steps} explicit Euler step{'s' * (steps > 1)}") for steps in (1, 2, 4, 8)),
         (EVERYWHERE, "x + SiLU(v) in all phases"),
     ],
-    "What an FTFU is made of": [
+    "Parts of the FTFU": [
         (EVERYWHERE, "no leak"),
         (EVERYWHERE, "attractor without the state"),
         ("attractor without the state", "attractor without the state, bounded"),
@@ -31,7 +31,7 @@ PAIRS = {
         ("2 closed-form steps with shared weights", EVERYWHERE),
         ("3 closed-form steps with shared weights", EVERYWHERE),
     ],
-    "Where FTFUs are": [(NOW, EVERYWHERE), (NOW, "x + SiLU(v) in all phases")],
+    "Which phases hold FTFUs": [(NOW, EVERYWHERE), (NOW, "x + SiLU(v) in all phases")],
     "Time constants": [
         (NOW, "not learned"),
         (NOW, "one per phase"),
@@ -52,7 +52,7 @@ PAIRS = {
         ("(3, 1), (5, 2)", NOW),
         ("(7, 1), (7, 2)", NOW),
     ],
-    "Around the phases": [
+    "Stem, downsampling and feed-forward": [
         (NOW, "two convolutions in the stem"),
         (NOW, "depthwise downsampling"),
         (NOW, "no convolution in the feed-forward"),
@@ -89,7 +89,7 @@ def answers(tables: Tables) -> str:
     intervals, beyond = told_apart(compared)
     if intervals:
         chance = intervals * (1 - CONFIDENCE)
-        lines += ["", f"{beyond} of {intervals} intervals exclude 0, and by chance {chance:.1f} would."]
+        lines += ["", f"{beyond} of {intervals} intervals exclude 0; {chance:.1f} would be expected by chance."]
     lines.append("")
     for question, pairs in cells.items():
         if run := {pair: row for pair, row in pairs.items() if any(row)}:

@@ -93,12 +93,12 @@ def apart(devices: Devices, trunk: Trunk, own: Trunk) -> bool:
 class Outcome(str, Enum):
     """Where FVNet stands to a rival in a setting: by Welch's test over seeds, or by single runs."""
 
-    ABOVE = "above"
-    NOISE_ABOVE = "within noise, above"
-    NOISE_BELOW = "within noise, below"
-    BELOW = "below"
-    SINGLE_ABOVE = "single runs, above"
-    SINGLE_BELOW = "single runs, below"
+    ABOVE = "significantly above"
+    NOISE_ABOVE = "higher mean, within noise"
+    NOISE_BELOW = "lower mean, within noise"
+    BELOW = "significantly below"
+    SINGLE_ABOVE = "higher, single runs"
+    SINGLE_BELOW = "lower, single runs"
     NOT_RUN = "not run"
 
 
@@ -142,7 +142,7 @@ def verdicts(
                 cells.append(ratios[0] if len(ratios) == 1 else f"{min(ratios)} to {max(ratios)}")
             yield f"| {TRUNKS[own]} against {TRUNKS[rival]} | {' | '.join(cells)} |"
     yield ""
-    yield f"{ELSEWHERE} Not all runs of the two were made on the same device."
+    yield f"{ELSEWHERE} The two were run on different devices, at least in part."
 
 
 def _device(record: BenchmarkRecord) -> str:
@@ -182,17 +182,17 @@ def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], dev
         lines.insert(len(lines) - len(rows) + 1, f"|---|{'---|' * len(models)}")
         lines.append("")
     lines += [f"({number}) {name}.  " for number, name in enumerate(settings, 1)]
-    lines += [f"{mark} {trunk}.  " for trunk, mark in marks.items()]
-    lines.append(f"{ELSEWHERE} Not all runs were made on the device of this table's FVNet.  ")
+    lines += [f"{mark} Run with other arguments: {trunk}.  " for trunk, mark in marks.items()]
+    lines.append(f"{ELSEWHERE} This rival and FVNet were run on different devices, at least in part.  ")
     return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
 
 
 def floor(scores: Mapping[str, Scores], floors: Mapping[str, Mapping[int, float]]) -> str:
-    """A table of how far four convolutions come in each setting, and of the trunks that are not told to be above them.
+    """A table of what four convolutions reach in each setting, and of the trunks that are not significantly above them.
 
     By Welch's test over seeds, or by the means where either was run once.
     """
-    lines = ["|  | four convolutions | not above them |", "|---|---|---|"]
+    lines = ["|  | four convolutions | trunks not significantly above them |", "|---|---|---|"]
     for number, name in enumerate(sorted(scores), 1):
         if not (own := list(floors.get(name, {}).values())):
             continue

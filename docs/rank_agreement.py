@@ -17,10 +17,10 @@ FEWEST = 5
 """Trunks from which a rank correlation says something."""
 
 AGREEMENT = (
-    "How alike two settings rank the trunks that were trained in both: Spearman's correlation of their means, with "
-    "its 95 % interval (Bonett and Wright, Psychometrika 65, 2000) and in brackets the number of trunks. On the "
-    "diagonal, as what noise leaves of it, how alike one seed and another of the same setting rank them, on average. "
-    f"Empty where trunks are fewer than {FEWEST}."
+    "How similarly two settings rank the trunks trained in both: Spearman's correlation of their means, with its 95 % "
+    "interval (Bonett and Wright, Psychometrika 65, 2000) and, in brackets, the number of trunks. The diagonal shows "
+    "what seed noise leaves of such agreement: the mean correlation between two seeds of the same setting. Cells with "
+    f"fewer than {FEWEST} trunks are empty."
 )
 
 
@@ -47,7 +47,7 @@ def agreement(one: Scores, other: Scores) -> str:
     means = [[np.mean(list(scores[trunk].values())) for trunk in both] for scores in (one, other)]
     ranked = stats.spearmanr(*means).statistic
     if abs(ranked) > 1 - 1e-9:
-        return f"{ranked:.2f} ({len(both)})"  # all ranks agree, of which no error can be told
+        return f"{ranked:.2f} ({len(both)})"  # all ranks agree, which leaves the error undefined
     reach = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((1 + ranked**2 / 2) / (len(both) - 3))
     low, high = np.tanh(np.arctanh(ranked) + reach * np.array([-1, 1]))
     return f"{ranked:.2f} [{low:.1f}, {high:.1f}] ({len(both)})"

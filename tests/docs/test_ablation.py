@@ -242,7 +242,7 @@ def test_answers_are_differences_of_like_rows(ablation, tmp_path):
     assert "| FTFU in all phases against gate of a GRU | -0.50 [-1.74, +0.74] |" in lines
     assert "| FVNet-T against FTFU in all phases | **+11.00 [+6.70, +15.30]** |" in lines
     assert not any("CfC" in line for line in lines)  # not run
-    assert "1 of 2 intervals exclude 0, and by chance 0.1 would." in lines
+    assert "1 of 2 intervals exclude 0; 0.1 would be expected by chance." in lines
 
 
 def test_every_pair_is_of_rows(ablation):

@@ -88,14 +88,14 @@ def test_where_fvnet_stands(comparison, runs):
     values = {0: 30.0, 1: 31.5, 2: 30.4}
     low, high = {0: 25.0, 1: 27.0, 2: 26.5}, {0: 35.0, 1: 37.0, 2: 36.5}
     cases = [
-        ({own: values, rival: low}, "above"),
-        ({own: values, rival: {0: 25.0, 1: 31.4, 2: 26.5}}, "within noise, above"),
-        ({own: values, rival: low, changed: {0: 30.0, 1: 31.0}}, "within noise, above"),
-        ({own: values, rival: {0: 37.0, 1: 30.6, 2: 35.5}}, "within noise, below"),
-        ({own: values, rival: high}, "below"),
-        ({own: values, rival: low, changed: high}, "below"),
-        ({own: {0: 30.0}, rival: {0: 25.0}}, "single runs, above"),
-        ({own: {0: 20.0}, rival: {0: 25.0}}, "single runs, below"),
+        ({own: values, rival: low}, "significantly above"),
+        ({own: values, rival: {0: 25.0, 1: 31.4, 2: 26.5}}, "higher mean, within noise"),
+        ({own: values, rival: low, changed: {0: 30.0, 1: 31.0}}, "higher mean, within noise"),
+        ({own: values, rival: {0: 37.0, 1: 30.6, 2: 35.5}}, "lower mean, within noise"),
+        ({own: values, rival: high}, "significantly below"),
+        ({own: values, rival: low, changed: high}, "significantly below"),
+        ({own: {0: 30.0}, rival: {0: 25.0}}, "higher, single runs"),
+        ({own: {0: 20.0}, rival: {0: 25.0}}, "lower, single runs"),
         ({own: values}, "not run"),
         ({rival: values}, "not run"),
     ]

@@ -27,7 +27,8 @@ class SemanticCounts:
 
     Attributes:
         images: how many there are.
-        labelled_share: share of all pixels that have a class; the others are 0 (not labelled) or 255 (ignored).
+        labelled_share: share of all pixels that have a class; the others are 255 (ignored) or, where classes begin at
+            1, 0 (not labelled).
         ignored_share: share of all pixels that are 255.
         absent_classes: the classes without a pixel, in the order of their labels.
     """
@@ -48,7 +49,7 @@ def check_pairs(
 
     Args:
         split: what :func:`fvnet_mm.data.ade20k_layout.find_ade20k` found.
-        classes: their names in the order of the labels 1, 2, 3 ...
+        classes: their names in the order of the labels, from the split's ``first_label`` on.
         progress: called with (label maps done, label maps to decode) now and then.
 
     Raises:
@@ -66,13 +67,14 @@ def check_pairs(
     totals: Counter[int] = Counter()
     for fact in facts.values():
         totals.update(dict(zip(fact.values, fact.pixels, strict=True)))
-    labelled = sum(count for value, count in totals.items() if value not in (0, IGNORED))
+    labelled = sum(count for value, count in totals.items() if split.first_label <= value < IGNORED)
     if not labelled:
         raise UserError(
-            f"no pixel of the {len(facts):,} label maps in {split.label_dir} has a class: all are 0 (not labelled)"
-            f" or {IGNORED} (ignored); classes are the values from 1 on, in the order of the class list."
+            f"no pixel of the {len(facts):,} label maps in {split.label_dir} has a class: all are"
+            f" {_without_class(split)}; classes are the values from {split.first_label} on, in the order of the class"
+            " list."
         )
-    absent = tuple(name for label, name in enumerate(classes, 1) if not totals[label])
+    absent = tuple(name for label, name in enumerate(classes, split.first_label) if not totals[label])
     pixels = totals.total()
     return SemanticCounts(split.image_count, labelled / pixels, totals[IGNORED] / pixels, absent)
 
@@ -137,16 +139,21 @@ def _refuse_other_pixels(split: Ade20kSplit, facts: dict[str, LabelFacts]) -> No
 
 
 def _refuse_unknown_values(split: Ade20kSplit, facts: dict[str, LabelFacts], classes: Sequence[str]) -> None:
-    unknown = {
-        name: high for name, fact in facts.items() if (high := [v for v in fact.values if len(classes) < v < IGNORED])
-    }
+    last = split.first_label + len(classes) - 1
+    unknown = {name: high for name, fact in facts.items() if (high := [v for v in fact.values if last < v < IGNORED])}
     if unknown:
         examples = "; ".join(f"{name}: {', '.join(map(str, high[:3]))}" for name, high in list(unknown.items())[:3])
         raise UserError(
             f"{len(unknown):,} of {len(facts):,} label maps in {split.label_dir} have values that are no class"
-            f" ({examples}{' ...' if len(unknown) > 3 else ''}): {len(classes)} classes have the labels 1 to"
-            f" {len(classes)}, beside 0 (not labelled) and {IGNORED} (ignored); correct the maps or the class list."
+            f" ({examples}{' ...' if len(unknown) > 3 else ''}): {len(classes)} classes have the labels"
+            f" {split.first_label} to {last}, beside {_without_class(split)}; correct the maps or the class list."
         )
+
+
+def _without_class(split: Ade20kSplit) -> str:
+    """The values of pixels without a class, in words."""
+    ignored = f"{IGNORED} (ignored)"
+    return f"0 (not labelled) or {ignored}" if split.first_label else ignored
 
 
 def _reason(image: ImageFacts | None, label: LabelFacts | None) -> str | None:

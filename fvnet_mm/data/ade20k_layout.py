@@ -39,6 +39,8 @@ class Ade20kSplit:
         label_suffix: likewise.
         list_file: names the stems, one a line, where they are not all that is in the folders (mmseg's
             ``ann_file``).
+        first_label: the label of the first class: 1, where 0 means not labelled, or 0 (mmseg's data sets with
+            ``reduce_zero_label=False``).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Ade20kSplit:
     image_suffix: str = ".jpg"
     label_suffix: str = ".png"
     list_file: Path | None = None
+    first_label: int = 1
 
     @property
     def image_count(self) -> int:
@@ -69,7 +72,7 @@ class Ade20kSplit:
 class Ade20kFolder:
     """A data set in ADE20K's layout.
 
-    ``classes[k]`` is the class of the label ``k + 1``. ``train`` is None where only the validation split was
+    ``classes[k]`` is the class of the label ``k + first_label``. ``train`` is None where only the validation split was
     asked for.
     """
 

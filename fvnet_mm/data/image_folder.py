@@ -95,9 +95,39 @@ def find_image_folder(
 
 
 def list_images(split: ImageFolderSplit) -> Iterator[tuple[str, int]]:
-    """A split's images: (path relative to its folder, label), a class after the other."""
+    """A split's images: (path relative to its folder, label), a class after the other, or as its list has them."""
+    if split.annotation_file:
+        lines = split.annotation_file.read_text(encoding="utf-8").splitlines()
+        return ((name, int(label)) for name, _, label in (line.strip().rpartition(" ") for line in lines))
     _, labels = find_folders(str(split.folder))
     return iter(get_samples(str(split.folder), labels, _is_image)[0])
+
+
+def listed(split: ImageFolderSplit, file: Path) -> ImageFolderSplit:
+    """The part of a split that a list names, as mmpretrain reads it: a line 'CLASS/path label' for each image.
+
+    Raises:
+        UserError: The list cannot be read, is empty, or has a line whose label is not that of the image's class folder.
+    """
+    classes, labels = find_folders(str(split.folder))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}, which lists the images of {split.folder}, cannot be read: {error}.") from error
+    counts = [0] * len(labels)
+    for number, line in enumerate(lines, 1):
+        name, _, label = line.strip().rpartition(" ")
+        if label != str(labels.get(name.partition("/")[0])):
+            raise UserError(
+                f"{file}, line {number}: {line[:80]!r} is not 'CLASS/IMAGE LABEL' with a class folder of "
+                f"{split.folder} and its place in their sorted order, from 0; write it so."
+            )
+        counts[int(label)] += 1
+    if not lines:
+        raise UserError(f"{file} lists no image of {split.folder}; write a line 'CLASS/IMAGE LABEL' for each.")
+    part = replace(split, class_counts=tuple(counts), annotation_file=file)
+    _check_no_empty_class(part, classes)
+    return part
 
 
 def find_bad_images(split: ImageFolderSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:

@@ -39,24 +39,23 @@ def result_of(
     metrics: Figures = dict(in_percent(logged))
     per_class: Mapping[str, Figures] = {}
     confusion = None
-    if place is None:
-        return Result(metrics=metrics)
     if isinstance(folder, CocoFolder):
         if kept is not None:
             metrics, per_class = metrics | kept.metrics, kept.per_class
     elif isinstance(folder, Ade20kFolder):
-        if _evaluated(folder.val, place) and kept is not None:
+        if kept is not None and (place is None or _evaluated(folder.val, place)):
             confusion = kept
             overall, by_class = segmentation_figures(confusion)
             metrics, per_class = metrics | overall, dict(zip(folder.classes, by_class, strict=True))
-    else:
+    elif place is not None:
         per_class = _classifier_figures(Path(f"{place}.json"), folder.classes)
+    saved = _predictions(folder, place, work_dir, masks=any("mask AP" in name for name in metrics)) if place else ()
     classes = [name for name in folder.classes if name in per_class]
     return Result(
         metrics=metrics,
         per_class=tuple(ClassResult(name=name, metrics=per_class[name]) for name in classes),
         confusion=None if confusion is None else tuple(map(tuple, confusion.tolist())),
-        predictions=tuple(_predictions(folder, place, work_dir, masks=any("mask AP" in name for name in metrics))),
+        predictions=tuple(saved),
     )
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from fvnet_mm.data.class_shapes import write_class_shapes
-from fvnet_mm.data.image_folder import ImageFolder, ImageFolderSplit, find_bad_images, find_image_folder, without_images
+from fvnet_mm.data.image_folder import (
+    ImageFolder,
+    ImageFolderSplit,
+    find_bad_images,
+    find_image_folder,
+    listed,
+    without_images,
+)
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks.base import (
     DataSource,
@@ -43,17 +50,29 @@ class Classification(Task):
         return find_image_folder(root, names)
 
     def configured(self, cfg: Config, names: Sequence[str]) -> ImageFolder:
-        name = names[-1]
-        folder, above = _image_dir(cfg, name), innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("data_root")
-        own = folder.is_dir() and folder != Path(above or "")  # of a name of its own, perhaps, such as test/
-        root = folder.parent if folder.name == name or own else folder
-        if not root.is_dir():
+        roots: dict[str, Path] = {}
+        folders: dict[str, str] = {}
+        for name in names:
+            dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+            folder = _image_dir(cfg, name)
+            own = folder.is_dir() and folder != Path(dataset.get("data_root") or "")  # perhaps not called as the split
+            root = roots[name] = folder.parent if folder.name == name or own else folder
+            if not root.is_dir():
+                raise UserError(
+                    f"there is no data in {root}, where the config expects ImageNet-1k (train/ and val/, a folder for "
+                    "each class in both); put it there, name another folder with --data DIR, or try --demo, which "
+                    "generates a small set."
+                )
+            if own:
+                folders[name] = folder.name
+        if len(set(roots.values())) > 1:
             raise UserError(
-                f"there is no data in {root}, where the config expects ImageNet-1k (train/ and val/, a folder for each "
-                "class in both); put it there, name another folder with --data DIR, or try --demo, which generates a "
-                "small set."
+                f"the images of training and evaluation are in {' and '.join(map(str, roots.values()))}; put both into "
+                "one folder (links will do) and name it as data_root."
             )
-        return find_image_folder(root, names, {name: folder.name} if own else None)
+        found = find_image_folder(root, names, folders)
+        lists = {name: file for name in names if (file := _list_file(cfg, name))}
+        return replace(found, **{name: listed(getattr(found, name), file) for name, file in lists.items()})
 
     def check(self, label: str, folder: ImageFolder, work_dir: Path, skip_bad: bool) -> DataSource:
         used: dict[str, ImageFolderSplit] = {}
@@ -116,6 +135,16 @@ class Classification(Task):
                 own = [metric for metric in as_list(cfg[f"{key}_evaluator"]) if metric["type"] != "SavedPredictions"]
                 saved = dict(type="SavedPredictions", out_file=f"{place}.json", image_dir=str(_image_dir(cfg, key)))
                 cfg[f"{key}_evaluator"] = [*own, saved]
+
+
+def _list_file(cfg: Config, name: str) -> Path | None:
+    """The list of images that a split's data set reads; None if it takes all that are in its class folders."""
+    dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+    root = Path(dataset.get("data_root") or "")
+    if dataset.get("ann_file"):
+        return root / dataset.ann_file
+    usual = root / "meta" / f"{dataset.get('split')}.txt"  # mmpretrain's ImageNet takes it where it is there
+    return usual if dataset.get("split") and usual.is_file() else None
 
 
 def _image_dir(cfg: Config, name: str) -> Path:

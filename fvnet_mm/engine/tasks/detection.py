@@ -25,6 +25,7 @@ from fvnet_mm.engine.tasks.base import (
     set_num_classes,
     shorten_epochs,
 )
+from fvnet_mm.engine.tasks.dataset_facts import known_classes, require_agreement
 from fvnet_mm.errors import UserError
 
 IMAGE_SIZE = (160, 160)
@@ -52,6 +53,7 @@ class Detection(Task):
 
     def configured(self, cfg: Config, names: Sequence[str]) -> CocoFolder:
         splits: dict[str, CocoSplit] = {}
+        classes: dict[str, tuple[str, ...]] = {}
         for name in names:
             dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
             if "ann_file" not in dataset or "img" not in dataset.get("data_prefix", {}):
@@ -72,9 +74,11 @@ class Detection(Task):
                     raise UserError(f"there is no data in {root}: {path} does not exist; {what_to_do}.")
             document = self._documents.index(annotation_file)
             splits[name] = as_split(name, annotation_file, image_dir, document)
+            listed = [category["name"] for category in document.categories]
+            classes[name] = known_classes(cfg, name, listed, annotation_file, subset=True)
+        require_agreement(cfg.model, classes)
         self._check_masks(cfg, splits.values())
-        classes = dataset.get("metainfo", {}).get("classes") or [category["name"] for category in document.categories]
-        return CocoFolder(root, tuple(classes), splits.get("train"), splits["val"])
+        return CocoFolder(root, classes["val"], splits.get("train"), splits["val"])
 
     def check(self, label: str, folder: CocoFolder, work_dir: Path, skip_bad: bool) -> DataSource:
         used: dict[str, CocoSplit] = {}

@@ -7,7 +7,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from fvnet_mm.data.ade20k_check import check_pairs, find_bad_pairs, without_pairs
-from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit, as_split, find_ade20k, find_classes
+from fvnet_mm.data.ade20k_layout import (
+    CLASSES_FILE,
+    Ade20kFolder,
+    Ade20kSplit,
+    as_split,
+    find_ade20k,
+    find_classes,
+)
 from fvnet_mm.data.coco_document import enumerate_offenders
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.engine.config_file import innermost_dataset
@@ -24,6 +31,7 @@ from fvnet_mm.engine.tasks.base import (
     set_num_classes,
     shorten_epochs,
 )
+from fvnet_mm.engine.tasks.dataset_facts import argument_of, known_classes, require_agreement, stated_classes
 from fvnet_mm.errors import UserError
 
 IMAGE_SIZE = (160, 160)
@@ -46,6 +54,7 @@ class Segmentation(Task):
 
     def configured(self, cfg: Config, names: Sequence[str]) -> Ade20kFolder:
         splits: dict[str, Ade20kSplit] = {}
+        classes: dict[str, tuple[str, ...]] = {}
         for name in names:
             dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
             if not {"img_path", "seg_map_path"} <= dataset.get("data_prefix", {}).keys():
@@ -65,9 +74,12 @@ class Segmentation(Task):
                     )
                     raise UserError(f"there is no data in {root}: {path} does not exist; {what_to_do}.")
             list_file = root / dataset.ann_file if dataset.get("ann_file") else None
-            splits[name] = as_split(name, image_dir, label_dir, list_file)
-        classes = dataset.get("metainfo", {}).get("classes") or find_classes(root)
-        return Ade20kFolder(root, tuple(classes), splits.get("train"), splits["val"])
+            split = as_split(name, image_dir, label_dir, list_file)
+            _require_suffixes(cfg, name, split)
+            splits[name] = replace(split, first_label=1 if argument_of(cfg, name, "reduce_zero_label") else 0)
+            classes[name] = _classes(cfg, name, root)
+        require_agreement(cfg.model, classes)
+        return Ade20kFolder(root, classes["val"], splits.get("train"), splits["val"])
 
     def check(self, label: str, folder: Ade20kFolder, work_dir: Path, skip_bad: bool) -> DataSource:
         used: dict[str, Ade20kSplit] = {}
@@ -102,7 +114,7 @@ class Segmentation(Task):
             )
             dataset.ann_file = str(split.list_file.resolve()) if split.list_file else ""
             dataset.img_suffix, dataset.seg_map_suffix = split.image_suffix, split.label_suffix
-            dataset.reduce_zero_label = True
+            dataset.reduce_zero_label = split.first_label == 1
             dataset.metainfo = dict(classes=folder.classes)
         set_num_classes(cfg.model, len(folder.classes))
 
@@ -134,3 +146,21 @@ class Segmentation(Task):
             evaluator.output_dir = str(place)
             if evaluator.type.removeprefix("mmseg.") == "IoUMetric":
                 evaluator.type = "ConfusionIoUMetric"
+
+
+def _require_suffixes(cfg: Config, name: str, split: Ade20kSplit) -> None:
+    for argument, suffix in (("img_suffix", split.image_suffix), ("seg_map_suffix", split.label_suffix)):
+        read = argument_of(cfg, name, argument)
+        if read not in (None, suffix):
+            raise UserError(
+                f"{name}_dataloader's data set reads files that end in {read}, and those of {split.image_dir} and "
+                f"{split.label_dir} end in {split.image_suffix} and {split.label_suffix}; write {argument}={suffix!r} "
+                "into it, or name the data's folder with --data DIR."
+            )
+
+
+def _classes(cfg: Config, name: str, root: Path) -> tuple[str, ...]:
+    """Those of ``metainfo``; where it has none or the folder has a list of its own, both have to agree."""
+    stated, file = stated_classes(cfg, name), root / CLASSES_FILE
+    has_list = root != Path() and file.is_file()  # without a data_root there is no folder to have one
+    return known_classes(cfg, name, find_classes(root) if has_list or not stated else stated, file, subset=False)

@@ -6,7 +6,6 @@ are those of trunks that the suite describes: all the others are in the files fo
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -187,10 +186,8 @@ def _part(table: Table, columns: _Columns, rows: Sequence[Row], number: int) -> 
 
 def _reference(table: Table, number: int) -> str:
     """What \\ref takes: no other table's, and the same whatever else is tabulated."""
-    parts = [re.sub(r"[^\w-]", "", table.framework, flags=re.ASCII), table.protocol.fingerprint]
-    if table.protocol.data is None:  # the fingerprint does not tell data sets apart, and their names may be any text
-        parts.append(hashlib.sha256(table.data.encode()).hexdigest()[:8])
-    return f"tab:{'-'.join(parts)}" + (f"-{number + 1}" if number else "")
+    framework = re.sub(r"[^\w-]", "", table.framework, flags=re.ASCII)
+    return f"tab:{framework}-{table.identity}" + (f"-{number + 1}" if number else "")
 
 
 def _caption(table: Table, rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
@@ -128,8 +129,17 @@ def reads_part(pipeline: str | None) -> bool:
 
 
 def data_key(record: RunRecord) -> str:
-    """What tells one data set from another: its fingerprint, wherever it lies, or else its name."""
-    return record.protocol.data or data_name(record)
+    """What tells one data set from another: its fingerprint, wherever it lies, or else all that the record says of it.
+
+    That is its name with its classes and the fingerprint of its validation split, as of a test without the record of
+    its training, whose protocol has none of the data. Where nothing but a name is known, it is the name.
+    """
+    data = record.data
+    if record.protocol.data is not None or data is None:
+        return record.protocol.data or data_name(record)
+    images = data.val.fingerprint if data.val is not None else None
+    known = data.classes or images is not None
+    return json.dumps([data_name(record), data.classes, images]) if known else data_name(record)
 
 
 def schedule_name(protocol: Protocol) -> str | None:

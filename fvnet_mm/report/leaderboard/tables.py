@@ -98,6 +98,7 @@ def _table(
         title=_title(framework, data, first.protocol),
         framework=framework,
         data=data,
+        data_key=data_key(first),
         main_metric=main_metric,
         metric_names=in_order({main_metric, *(name for row in (*rows, *others) for name in row.metrics)}),
         protocol=first.protocol,
@@ -174,7 +175,10 @@ def _title(framework: str, data: str, protocol: Protocol) -> str:
 
 
 def _titled(tables: Sequence[Table]) -> tuple[Table, ...]:
-    """Tables with titles of their own: where two would have the same, what sets their protocols apart is added."""
+    """Tables with titles of their own: where two would have the same, what sets them apart is added.
+
+    That is of their protocols, and of their data where one protocol, which does not know them, is of several.
+    """
     titles = Counter(table.title for table in tables)
     return tuple(
         table.model_copy(update={"title": f"{table.title} ({_difference(table, tables)})"})
@@ -192,4 +196,7 @@ def _difference(table: Table, tables: Sequence[Table]) -> str:
         for name, (value, _) in fields.items()
         if name != "data" and value is not None
     ]
-    return ", ".join([*told, f"protocol {table.protocol.fingerprint}"])
+    told.append(f"protocol {table.protocol.fingerprint}")
+    if any(other.protocol.fingerprint == table.protocol.fingerprint for other in twins):
+        told.append(f"data {table.data_digest}")
+    return ", ".join(told)

@@ -57,6 +57,30 @@ def test_no_field_of_the_protocol_may_differ_within_a_table(write_run, tmp_path)
     assert len({table.title for table in tables}) == len(tables)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [dict(val=Split(images=10, fingerprint="1" * 12)), dict(val=Split(images=10)), dict(classes=("circle", "square"))],
+)
+@pytest.mark.parametrize("origin", ["test", "imported"])
+def test_data_of_one_name_and_unknown_fingerprint_are_no_one_table(write_run, tmp_path, changes, origin):
+    """As of tests of checkpoints without their trainings' records, and of imports."""
+    data = Data(label="val", classes=("circle",), val=Split(images=10, fingerprint="0" * 12))
+    for name, of in (("a", data), ("b", data), ("c", data.model_copy(update=changes))):
+        write_run(name, origin=origin, seed=None, data=of, protocol=dict(data=None), backbone=Backbone(name=name))
+    tables = build_leaderboard([tmp_path]).tables
+    assert sorted("".join(sorted(row.label for row in table.rows)) for table in tables) == ["ab", "c"]
+    assert len({table.title for table in tables}) == len({table.protocol.fingerprint for table in tables}) + 1 == 2
+    assert len({row.id for table in tables for row in table.rows}) == 3
+
+
+def test_imports_that_name_no_classes_are_of_the_data_of_their_folder(write_run, tmp_path):
+    for name in ("a", "b"):
+        data = Data(label="coco", classes=())
+        write_run(name, origin="imported", data=data, protocol=dict(data=None), backbone=Backbone(name=name))
+    (table,) = build_leaderboard([tmp_path]).tables
+    assert (len(table.rows), table.data) == (2, "coco")
+
+
 def test_published_rows_are_never_ranked(write_run, tmp_path):
     """Not even if they are the best by far, or slip in among the measured rows."""
     for name, value in (("fvnet_t", 1.0), ("fvnet_s", 2.0)):

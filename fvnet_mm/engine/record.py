@@ -36,7 +36,14 @@ from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
-from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
+from fvnet_mm.records.from_config import (
+    OF_TEACHER,
+    TEST_FIELDS,
+    fields_of_test,
+    fields_of_training,
+    framework_of,
+    task_of,
+)
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record, write_record
 
 
@@ -152,7 +159,7 @@ class RecordHook(Hook):
         if teacher is None and origin == "train" and (teacher := describe_teacher(runner.model)):
             weights = (*weights, teacher)
         if teacher is not None:
-            fields["model"] += f", teacher's weights {teacher.sha256[:8]}"
+            fields["model"] += f"{OF_TEACHER}{teacher.sha256[:8]}"
         before = earlier.evaluations if earlier else ()
         evaluations = tuple(evaluation for evaluation in before if evaluation.step <= steps_done(runner))
         self._record = RunRecord(

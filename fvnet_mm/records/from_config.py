@@ -53,6 +53,9 @@ _IDLE_HOOKS = (
 _OF_EVALUATION = ("ignore_index", "nan_to_num", "beta", "iou_thrs", "proposal_nums", "maxDets", "thrs")
 """Arguments of evaluators that change figures; they stand in a config where they are not the usual."""
 
+OF_TEACHER = ", teacher's weights "
+"""What stands in the protocol's ``model`` before the first digits of the digest of a teacher's weights."""
+
 TEST_FIELDS = ("framework", "data", "model", "test_pipeline", "test_mode")
 """Fields of the protocol that a test decides; all others are the training's."""
 

@@ -14,6 +14,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.benchmark import BenchmarkRecord
 from fvnet_mm.records.benchmark_file import BENCHMARK, read_benchmark
+from fvnet_mm.records.from_config import OF_TEACHER
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, find_records, read_record
 from fvnet_mm.report.leaderboard.verifying import check_predictions
 
@@ -198,13 +199,17 @@ def _without_copies(runs: list[FoundRun]) -> list[FoundRun]:
 
 
 def _measurement(record: RunRecord) -> tuple[object, ...] | None:
-    """What was measured and how: the checkpoint, the images and the test's settings; None if unknown."""
+    """What was measured and how: the checkpoint, the images, the model's and the test's settings; None if unknown.
+
+    Not by whose weights a student was taught, which a test away from its training's record does not know.
+    """
     if record.checkpoint_sha256 is None or record.result is None:
         return None
     val = record.data.val if record.data is not None else None
     images = val.fingerprint if val is not None else None
     protocol = record.protocol
-    return record.checkpoint_sha256, record.task, images, protocol.test_pipeline, protocol.test_mode
+    model = (protocol.model or "").partition(OF_TEACHER)[0]
+    return record.checkpoint_sha256, record.task, images, model, protocol.test_pipeline, protocol.test_mode
 
 
 def _gap(record: RunRecord, other: RunRecord) -> tuple[str, float, float] | None:

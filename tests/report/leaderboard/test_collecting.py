@@ -65,6 +65,7 @@ def test_runs_of_several_folders_are_told_apart_by_as_much_as_it_takes(write_run
     [
         dict(protocol=dict(test_mode="(max_per_img=300)")),
         dict(protocol=dict(test_pipeline="Resize(scale=(640, 640))")),
+        dict(protocol=dict(model="RetinaNet(data_preprocessor=DetDataPreprocessor(mean=none, std=none))")),
         dict(data=Data(label="others", classes=("circle",), val=Split(images=10, fingerprint="0000example3"))),
     ],
 )
@@ -74,6 +75,13 @@ def test_another_test_of_a_checkpoint_is_a_run_of_its_own(write_run, tmp_path, c
     collection = collect([tmp_path])
     assert collection.problems == ()
     assert [run.record.result.metrics["AP"] for run in collection.runs] == [31.0, 35.0]
+
+
+def test_a_students_test_away_from_its_training_is_the_trainings_run(write_run, tmp_path):
+    """There nothing tells of the teacher's weights."""
+    write_run("run", checkpoint_sha256="c" * 64, protocol=dict(model="Student(), teacher's weights 01234567"))
+    write_run("test", checkpoint_sha256="c" * 64, origin="test", protocol=dict(model="Student()", data=None))
+    assert [run.name for run in collect([tmp_path]).runs] == ["work_dirs/run/run.json"]
 
 
 def test_finished_without_evaluation_is_named(write_run, tmp_path):

@@ -115,7 +115,8 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
 def _label(record: RunRecord) -> str:
     """The trunk's name, with what the command line changed in it."""
     name = TRUNKS.get(record.backbone.name, record.backbone.name)
-    words = [word for word in record.command if word.startswith(CHANGES_TRUNK) and not word.startswith(INITIAL)]
+    words = [word.removeprefix("--cfg-options=") for word in record.command]  # the option may be one word with its value
+    words = [word for word in words if word.startswith(CHANGES_TRUNK) and not word.startswith(INITIAL)]
     changed = [word.removeprefix(CHANGES_TRUNK) for word in words]
     return f"{name} ({', '.join(changed)})" if changed else name
 

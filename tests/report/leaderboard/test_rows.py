@@ -90,8 +90,11 @@ def test_labels_that_would_still_be_alike_have_a_digest(write_run, tmp_path):
     assert all(label.startswith("FVNet-T (with_cp=") for label in labels)
 
 
-def test_what_the_command_line_changed_in_a_trunk_is_named(write_run, tmp_path):
-    write_run("run", command=("python", "tools/train.py", "a.py", "--cfg-options", "model.backbone.norm_eval=True"))
+@pytest.mark.parametrize(
+    "words", [("--cfg-options", "model.backbone.norm_eval=True"), ("--cfg-options=model.backbone.norm_eval=True",)]
+)
+def test_what_the_command_line_changed_in_a_trunk_is_named(write_run, tmp_path, words):
+    write_run("run", command=("python", "tools/train.py", "a.py", *words))
     row, _ = only_row(tmp_path)
     assert row.label == "FVNet-T (norm_eval=True)"
 

@@ -73,7 +73,8 @@ def find_runs(names: str, folders: Sequence[Path]) -> list[FoundRun]:
     Raises:
         UserError: A record cannot be read, the runs are of several rows, or no row is called so.
     """
-    places = [Path(name) for name in names.split(",") if name]
+    whole = Path(names)  # a folder's own name may have a comma
+    places = [whole] if whole.exists() else [Path(name) for name in names.split(",") if name]
     if not any(place.exists() for place in places):
         try:
             return find_row(names, folders)

@@ -59,6 +59,11 @@ def test_runs_are_work_dirs_or_a_row(write_run, work_dirs):
         find_runs(f"{first.parent},{work_dirs / 'nowhere'}", [])
 
 
+def test_a_work_dir_may_have_a_comma_in_its_name(write_run):
+    file = write_run("lr=1e-4,wd=0")
+    assert [run.file for run in find_runs(str(file.parent), [])] == [file]
+
+
 def test_everything_that_decides_a_result_is_told(write_run, work_dirs):
     weights = Weights(part="backbone", source="weights/fvnet_t.pth", sha256="f" * 64, share=0.995)
     machine = Environment(versions={"torch": "2.6.0"}, device="a device", git_commit="abcdef", git_dirty=True)

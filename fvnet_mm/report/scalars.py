@@ -52,12 +52,16 @@ def read_scalars(files: Path | Sequence[Path]) -> History:
     A run that was resumed logs some iterations once more: what it logs replaces the former lines from there
     on. Numbers that are not finite are left out, and so is a last line that was cut off.
 
+    A loop of iterations whose logger counts epochs, as mmdet's configs of iterations have it, logs every evaluation as
+    of step 0: behind a line of training, that is the iteration of this line.
+
     Raises:
         UserError: a file can't be read or has a line that is no JSON object.
     """
     history = History()
-    last = 0
+    last, counts_epochs = 0, True
     for file in [files] if isinstance(files, (str, Path)) else files:
+        trained = False
         for line in _lines(Path(file)):
             numbers = {key: value for key, value in line.items() if is_number(value)}
             names = [name for name in numbers if name.rpartition(".")[2].startswith("loss")]
@@ -67,15 +71,18 @@ def read_scalars(files: Path | Sequence[Path]) -> History:
                     _forget(history, iteration)
                 history.training[iteration] = numbers
                 history.by_epoch |= "epoch" in numbers
-                last = iteration
+                last, trained = iteration, True
             elif numbers.keys() - _COUNTERS:
                 metrics = {key: value for key, value in numbers.items() if key not in _COUNTERS}
                 step = int(numbers.get("step", len(history.evaluations)))
-                if numbers.get("step") == 0:  # a training from the start, before its first iteration
+                if numbers.get("step") == 0 and trained:
+                    step, counts_epochs = last, False
+                elif numbers.get("step") == 0:  # a training from the start, before its first iteration
                     last = 0
                     _forget(history, 0)
                 _forget_evaluation(history, step)
                 history.evaluations.append(Evaluation(last, step, metrics))
+    history.by_epoch &= counts_epochs
     return history
 
 

@@ -77,6 +77,18 @@ def test_a_training_from_the_start_replaces_all(tmp_path: Path):
     assert [(item.step, item.metrics["coco/bbox_mAP"]) for item in history.evaluations] == [(0, 0.01), (1, 0.2)]
 
 
+@pytest.mark.parametrize("more", [{}, {"epoch": 1}])
+def test_evaluations_of_step_0_behind_training_are_of_its_iterations(tmp_path: Path, more: dict):
+    """As a loop of iterations logs them whose logger counts epochs, resumed in the second file."""
+    first = write(tmp_path / "1.json", [train(i, i, **more) for i in (10, 20)] + [val(0, 0.1), train(30, 30, **more)])
+    second = write(tmp_path / "2.json", [train(i, -i, **more) for i in (30, 40)] + [val(0, 0.2)])
+    history = read_scalars([first, second])
+    assert history.series("loss") == ([10, 20, 30, 40], [10, 20, -30, -40])
+    evaluations = [Evaluation(step, step, {"coco/bbox_mAP": value}) for step, value in ((20, 0.1), (40, 0.2))]
+    assert history.evaluations == evaluations
+    assert not history.by_epoch
+
+
 def test_numbers_that_are_not_finite_and_text_are_left_out(tmp_path: Path):
     file = write(tmp_path / "a.json", [train(1, float("nan"), note="x"), train(2, float("inf")), train(3, 1.0)])
     assert read_scalars(file).series("loss") == ([3], [1.0])

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import read_or_said, sha256_of
@@ -59,14 +60,15 @@ def import_work_dir(folder: Path, beside: Path | None = None) -> RunRecord:
     world_size = int(facts["GPU number"]) if "GPU number" in facts else None
     seed = facts.get("seed", "")
     try:
-        evaluations = _evaluations(history, settings)
+        protocol = Protocol(**_fields(settings, world_size))
+        unit, per_unit = _unit(history, settings, protocol, logs[-1].parents[1])
+        evaluations = _evaluations(history, per_unit)
         if not evaluations:
             raise UserError(f"nothing was evaluated in {folder}: its logs hold no AP, mIoU or accuracy.")
-        protocol = Protocol(**_fields(settings, world_size))
         model, trunk = settings["model"], settings["model"].get("backbone") or {}
         return RunRecord(
             origin="imported",
-            status="finished" if protocol.length in (None, evaluations[-1].step) else "running",
+            status="finished" if _is_whole(protocol, unit, evaluations[-1].step) else "running",
             task=task_of(settings),
             framework=framework_of(model),
             config=Config(name=name, file=_path_from(beside or folder, file), sha256=sha256_of(file)),
@@ -83,7 +85,7 @@ def import_work_dir(folder: Path, beside: Path | None = None) -> RunRecord:
                 device=next((facts[key] for key in facts if re.match(r"GPU \d", key)), None),
                 world_size=world_size,
             ),
-            unit="epoch" if history.by_epoch else "step",
+            unit=unit,
             evaluations=evaluations,
             result=Result(metrics=evaluations[-1].metrics),
         )
@@ -171,9 +173,36 @@ def _fields(settings: dict[str, object], world_size: int | None) -> dict[str, ob
     )
 
 
-def _evaluations(history: History, settings: dict[str, object]) -> tuple[Evaluation, ...]:
-    accumulation = 1 if history.by_epoch else settings["optim_wrapper"].get("accumulative_counts") or 1
-    found = [(item.step // accumulation, in_percent(item.metrics)) for item in history.evaluations]
+def _unit(
+    history: History, settings: dict[str, object], protocol: Protocol, run: Path
+) -> tuple[Literal["epoch", "step"], int]:
+    """What evaluations are counted in, the length's unit if possible, and how many of the logged steps make one.
+
+    A training of epochs may log iterations, as mmseg's configs do. How many make an epoch only the text log tells.
+    """
+    if history.by_epoch and protocol.length_unit != "step":
+        return "epoch", 1
+    if protocol.length_unit == "epoch" and protocol.length and (iterations := _iterations(run)):
+        return "epoch", iterations // protocol.length
+    return "step", settings["optim_wrapper"].get("accumulative_counts") or 1
+
+
+def _iterations(run: Path) -> int | None:
+    """The length of a training in iterations, which a log that counts them states beside each; None without one."""
+    for log in sorted(run.glob("*.log")):
+        with read_or_said(f"the log {log}"):
+            stated = re.search(r"Iter\(train\) +\[ *\d+/(\d+)\]", log.read_text(encoding="utf-8", errors="replace"))
+        if stated is not None:
+            return int(stated[1])
+    return None
+
+
+def _is_whole(protocol: Protocol, unit: str, step: int) -> bool:
+    return protocol.length is None or (unit == protocol.length_unit and step == protocol.length)
+
+
+def _evaluations(history: History, per_unit: int) -> tuple[Evaluation, ...]:
+    found = [(item.step // per_unit, in_percent(item.metrics)) for item in history.evaluations]
     return tuple(
         Evaluation(step=step, metrics={name: round(value, 4) for name, value in metrics.items()})
         for step, metrics in found

@@ -17,6 +17,8 @@ from fvnet_mm.files import sha256_of
 from fvnet_mm.records.reading import read_record, write_record
 from fvnet_mm.report.importing import import_work_dir, parse_config
 from fvnet_mm.report.leaderboard.commands import import_run
+from fvnet_mm.report.leaderboard.model import Leaderboard
+from fvnet_mm.report.leaderboard.tables import build_leaderboard
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,48 @@ def by_iterations(scalars: Path) -> None:
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
     kept = [{key: value for key, value in line.items() if key != "epoch"} for line in lines]
     scalars.write_text("\n".join(map(json.dumps, kept)))
+
+
+@pytest.mark.parametrize(
+    ("last", "stated", "found"),
+    [
+        (8, True, ("finished", "epoch", [1, 2])),
+        (4, True, ("running", "epoch", [1])),
+        (8, False, ("running", "step", [4, 8])),
+    ],
+)
+def test_epochs_that_were_logged_in_iterations(
+    stock_run: tuple[Path, dict[str, float]],
+    tmp_path: Path,
+    last: int,
+    stated: bool,
+    found: tuple[str, str, list[int]],
+) -> None:
+    """As mmseg's configs have it; how many iterations there are stands in the text log alone."""
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (scalars,) = folder.glob("*/vis_data/scalars.json")
+    by_iterations(scalars)
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    lines = [line if "loss" in line else line | {"step": 4 * line["step"]} for line in lines]  # 8 images, 2 at once
+    scalars.write_text("\n".join(json.dumps(line) for line in lines if line["step"] <= last))
+    (log,) = folder.glob("*/*.log")
+    log.write_text(log.read_text() + "INFO - Iter(train) [4/8]  lr: 1.0e-04  loss: 1.5\n" * stated)
+    record = import_work_dir(folder)
+    assert (record.status, record.unit, [evaluation.step for evaluation in record.evaluations]) == found
+    (note,) = {row.note for table in board_of(folder).tables for row in table.rows}
+    assert (
+        note
+        == {
+            ("finished", "epoch"): None,
+            ("running", "epoch"): "not finished: evaluated after epoch 1 of 2",
+            ("running", "step"): "not finished: evaluated after step 8",
+        }[found[:2]]
+    )
+
+
+def board_of(folder: Path) -> Leaderboard:
+    write_record(import_work_dir(folder), folder / "run.json")
+    return build_leaderboard([folder], published=False)
 
 
 def test_the_config_is_found_from_where_the_record_lies(

@@ -115,7 +115,7 @@ def make_row(name: str, runs: Sequence[FoundRun]) -> Row:
 def _label(record: RunRecord) -> str:
     """The trunk's name, with what the command line changed in it."""
     name = TRUNKS.get(record.backbone.name, record.backbone.name)
-    words = [word.removeprefix("--cfg-options=") for word in record.command]  # the option may be one word with its value
+    words = [word.removeprefix("--cfg-options=") for word in record.command]  # one word with its first value, or two
     words = [word for word in words if word.startswith(CHANGES_TRUNK) and not word.startswith(INITIAL)]
     changed = [word.removeprefix(CHANGES_TRUNK) for word in words]
     return f"{name} ({', '.join(changed)})" if changed else name
@@ -248,7 +248,8 @@ def _progress(records: Sequence[RunRecord]) -> str | None:
         return None
     parts = []
     for record in waiting:
-        length = f" of {record.protocol.length}" if record.protocol.length is not None else ""
+        whole = record.protocol.length if record.protocol.length_unit == record.unit else None
+        length = f" of {whole}" if whole is not None else ""
         seen = f"evaluated after {record.unit} {record.evaluations[-1].step}{length}" if record.evaluations else None
         parts.append(seen or "not evaluated yet")
     return f"not finished: {', '.join(parts)}"

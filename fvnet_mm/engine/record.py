@@ -247,9 +247,9 @@ class RecordHook(Hook):
         self._set(evaluations=(*before, Evaluation(step=step, metrics=result.metrics)), result=result)
         if torch.cuda.is_available():  # the next iteration's peak is to be the training's
             torch.cuda.reset_peak_memory_stats()
-        checkpoint = None if self.tested else current_checkpoint(runner)
-        if checkpoint is not None:
-            self._set(checkpoint=checkpoint.name, checkpoint_sha256=None)
+        if not self.tested:  # the former's name would stand beside figures that are not its
+            checkpoint = current_checkpoint(runner)
+            self._set(checkpoint=checkpoint.name if checkpoint is not None else None, checkpoint_sha256=None)
         self._write()
 
     def _note_training_time(self) -> None:

@@ -182,7 +182,8 @@ class RunRecord(Part):
         framework: As in the protocol.
         command: Command line, word by word.
         seed: Of everything random.
-        checkpoint: File name of the weights that the result is of, in the record's folder or as given to the test.
+        checkpoint: File name of the weights that the result is of, in the record's folder or as given to the test; None
+            where they were not saved.
         checkpoint_sha256: Of that file.
         speed: Not written; older files have it, without a value. Speeds are in records of benchmarks.
         evaluations: All of the run, the oldest first.

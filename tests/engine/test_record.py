@@ -122,6 +122,18 @@ def test_a_detector(run: Run, tiny_coco: Path, small_run: list[str], tmp_path: P
     assert again.times.evaluation_seconds > record.times.evaluation_seconds
 
 
+def test_an_evaluation_without_a_checkpoint_names_none(
+    run: Run, tiny_coco: Path, small_run: list[str], tmp_path: Path
+) -> None:
+    options = ["train_cfg.max_epochs=2", "default_hooks.checkpoint.save_begin=1", "default_hooks.checkpoint.interval=3"]
+    options.append("default_hooks.checkpoint.save_last=False")
+    assert run("train", RETINANET, "--data", tiny_coco, "--work-dir", tmp_path, *small_run, *options) == 0
+    record = read_record(tmp_path / "run.json")
+    assert [evaluation.step for evaluation in record.evaluations] == [1, 2]
+    assert [file.name for file in tmp_path.glob("epoch_*.pth")] == ["epoch_1.pth"]
+    assert (record.checkpoint, record.checkpoint_sha256) == (None, None)
+
+
 def test_a_segmentor(run: Run, tiny_ade20k: Path, small_segmentation: list[str], tmp_path: Path) -> None:
     config = ROOT / "configs" / "semantic_fpn_fvnet_t_ade20k.py"
     options = [*small_segmentation, "auto_scale_lr.base_batch_size=4"]  # two forward passes a step

@@ -259,7 +259,8 @@ def _by_images(run: FoundRun, again: FoundRun, metric: str, ground_truth: Path |
     found = next((entry for entry in comparison.metrics if entry.name == metric), None)
     if found is None or found.interval is None:
         names = ", ".join(entry.name for entry in comparison.metrics if entry.interval is not None)
-        raise UserError(f"the predictions of {run.file} give no interval of {metric}; they give some of {names}.")
+        others = f"they give some of {names}" if names else f"they are of {comparison.images} images, which are too few"
+        raise UserError(f"the predictions of {run.file} give no interval of {metric}; {others}.")
     low, high = found.interval.low, found.interval.high
     within = low <= 0 <= high
     return Verdict(

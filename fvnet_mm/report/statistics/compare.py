@@ -9,7 +9,7 @@ import numpy as np
 
 from fvnet_mm.report.statistics.comparison import Comparison, Difference
 from fvnet_mm.report.statistics.predictions import CLASS_METRICS, Progress, read_predictions
-from fvnet_mm.report.statistics.resampling import Values, interval_of, paired_bootstrap
+from fvnet_mm.report.statistics.resampling import FEWEST_IMAGES, Values, interval_of, paired_bootstrap
 from fvnet_mm.report.statistics.runs import Run, check_comparable
 from fvnet_mm.report.statistics.seeds import SeedTest, decide, joint_interval, welch
 
@@ -61,13 +61,16 @@ def compare_seeds(
         bootstrap = paired_bootstrap(*models, read.resamples, workers, report)
         for name, differences in bootstrap.metrics.items():
             values = [float(of_run.metrics[name][0]) for of_run in each]
-            metrics.append(_difference(name, values[: len(first)], values[len(first) :], differences))
+            metrics.append(_difference(name, values[: len(first)], values[len(first) :], differences, images))
         values = np.stack([of_run.per_class[:, 0] for of_run in each], axis=1)
         per_class[CLASS_METRICS[kind]] = tuple(
-            _difference(name, of_class[: len(first)], of_class[len(first) :], differences, is_class=True)
+            _difference(name, of_class[: len(first)], of_class[len(first) :], differences, images, is_class=True)
             for name, of_class, differences in zip(read.classes, values, bootstrap.per_class, strict=True)
         )
-    if images < _FEW_IMAGES:
+    if images < FEWEST_IMAGES:
+        few = f"{images} images are" if images > 1 else "one image is"
+        notes.append(f"{few} too few for an interval, which takes {FEWEST_IMAGES}")
+    elif images < _FEW_IMAGES:
         notes.append(f"{images} images are few: the intervals over them are narrower than they should be")
     names = _names(first, second)
     return Comparison(
@@ -84,14 +87,19 @@ def compare_seeds(
 
 
 def _difference(
-    name: str, first: Sequence[float], second: Sequence[float], resampled: np.ndarray, is_class: bool = False
+    name: str,
+    first: Sequence[float],
+    second: Sequence[float],
+    resampled: np.ndarray,
+    images: int,
+    is_class: bool = False,
 ) -> Difference:
-    """One metric's values of each run, NaN where not defined, with its differences on the resamples."""
+    """One metric's values of each run, NaN where not defined, with its differences on the resamples of the images."""
     means = [float(np.mean(first)), float(np.mean(second))]
     if np.isnan(means).any():
         defined = [None if np.isnan(mean) else mean for mean in means]
         return Difference(name, *defined, difference=None, interval=None, seeds=None, verdict="undefined")
-    interval = interval_of(resampled)
+    interval = interval_of(resampled) if images >= FEWEST_IMAGES else None
     seeds: SeedTest | None = None if is_class else welch(first, second)
     difference, joint = means[1] - means[0], None
     if interval is not None and seeds is not None and seeds.interval is not None:

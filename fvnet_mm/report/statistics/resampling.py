@@ -16,7 +16,10 @@ from fvnet_mm.cores import usable_cores
 CONFIDENCE = 0.95
 """Of every interval."""
 
-_UNDEFINED = 0.01  # share of resamples without a value above which there is no interval
+FEWEST_IMAGES = 5
+"""Images on which an interval must rest; the percentiles of fewer say next to nothing."""
+
+_UNDEFINED = 0.01  # share of resamples without a value above which it rests on fewer, and there is no interval
 BLOCK = 1250
 """Resamples at once: enough to spread numpy's cost of a call, and 10,000 shared evenly."""
 _WORTH_PROCESSES = 5_000_000  # draws of an image; starting processes takes as long as some millions

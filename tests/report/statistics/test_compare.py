@@ -199,6 +199,23 @@ def test_few_images_are_noted(images: int, few: bool, make_run):
     assert any("images are few" in note for note in compared([run], [run]).notes) == few
 
 
+@pytest.mark.parametrize(("images", "enough"), [(1, False), (4, False), (5, True)])
+def test_a_split_of_too_few_images_has_a_difference_and_no_verdict(images: int, enough: bool, make_run):
+    """As a class in so few."""
+    runs = []
+    for name, right in (("worse", 0.0), ("better", 1.0)):
+        run = make_run("classes", name, right)
+        file = run.folder / "classes.json"
+        file.write_text(json.dumps(json.loads(file.read_text())[:images]))
+        runs.append(unsigned(run))
+    comparison = compared(*([run] for run in runs))
+    (top,) = comparison.metrics
+    assert (top.interval is not None, top.verdict != "undefined") == (enough, enough)
+    assert top.difference == top.second - top.first
+    assert all(entry.interval is None for entry in comparison.per_class["top-1"]) or enough
+    assert any("too few for an interval, which takes 5" in note for note in comparison.notes) != enough
+
+
 def test_a_class_in_too_few_images_has_a_difference_and_no_verdict(make_run):
     """Of two images among 40, one resample in eight has none."""
     runs = [make_run("classes", name, right) for name, right in (("worse", 0.3), ("better", 0.95))]

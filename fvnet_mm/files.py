@@ -89,10 +89,12 @@ def read_or_said(what: str) -> Iterator[None]:
 def sha256_of(place: Path) -> str:
     """The SHA-256 of a file, or of the files of a folder, in hexadecimal digits.
 
-    That of a folder is over a line ``name sha256`` for each file directly in it, in the order of the names.
+    That of a folder is over a line ``name sha256`` for each file directly in it, in the order of the names. Hidden files
+    and Thumbs.db do not count: file managers leave them where somebody has looked.
     """
     if place.is_dir():
-        files = sorted((path for path in place.iterdir() if path.is_file()), key=lambda path: path.name)
+        kept = (path for path in place.iterdir() if path.is_file() and not _of_file_managers(path.name))
+        files = sorted(kept, key=lambda path: path.name)
         lines = "".join(f"{path.name} {sha256_of(path)}\n" for path in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     digest = hashlib.sha256()
@@ -100,6 +102,10 @@ def sha256_of(place: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _of_file_managers(name: str) -> bool:
+    return name.startswith(".") or name == "Thumbs.db"
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

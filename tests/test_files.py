@@ -71,6 +71,9 @@ def test_the_digest_of_a_folder(tmp_path: Path) -> None:
         (folder / name).write_bytes(name.encode())
     listing = "".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in sorted(names))
     assert sha256_of(folder) == hashlib.sha256(listing.encode()).hexdigest()
+    for name in (".DS_Store", "Thumbs.db"):  # of somebody who looked
+        (folder / name).write_bytes(b"view")
+    assert sha256_of(folder) == hashlib.sha256(listing.encode()).hexdigest()
     (folder / "0.png").rename(folder / "0.PNG")
     assert sha256_of(folder) != hashlib.sha256(listing.encode()).hexdigest()
 

@@ -6,10 +6,9 @@ Paths, numbers and unknown values are as in :mod:`fvnet_mm.records.schema`. Size
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AllowInfNan, Field, PositiveInt, model_validator
+from pydantic import AllowInfNan, AwareDatetime, Field, PositiveInt, model_validator
 
 from fvnet_mm.records.parts import Number, Part
 from fvnet_mm.records.schema import Backbone
@@ -240,7 +239,7 @@ class BenchmarkRecord(Part):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    updated: datetime
+    updated: AwareDatetime
     finished: bool
     command: tuple[str, ...] = ()
     conditions: Conditions

@@ -33,6 +33,7 @@ def test_what_is_no_record_is_refused_in_one_sentence(benchmark: Make, tmp_path:
         ({"schema_version": 99}, "version 1"),
         ({"schema_version": None}, "schema_version"),
         ({"bandwidth": -1}, "bandwidth"),
+        ({"updated": "2026-01-31T12:00:00"}, "updated: Input should have timezone info"),
         ({"surplus": 1}, "surplus"),
         ({"baseline": "nobody"}, "record: nobody is named as baseline or measured, and not among the models"),
     ):

@@ -115,7 +115,8 @@ def fields_of_training(cfg: Settings, world_size: int | None) -> dict[str, objec
     scaled = bool((cfg.get("auto_scale_lr") or {}).get("enable")) and bool(base)
     rate = optimizer.get("lr")
     if scaled:  # as mmengine does, which knows of no accumulation
-        rate = rate * (per_device * world_size) / base if world_size else None
+        known = rate is not None and per_device and world_size
+        rate = rate * (per_device * world_size) / base if known else None
     loop = cfg["train_cfg"]
     epochs, iterations = loop.get("max_epochs"), loop.get("max_iters")
     own = {key: value for key, value in optimizer.items() if key not in ("lr", "weight_decay", *_ROUNDING)}

@@ -270,6 +270,14 @@ def test_of_an_unknown_number_of_devices_batch_and_scaled_rate_are_unknown() -> 
     assert training(world_size=None, auto_scale_lr=None)["learning_rate"] == 0.001
 
 
+def test_a_scaled_rate_of_which_a_config_states_a_part_is_unknown() -> None:
+    """The optimizer has a rate of its own then, and a sampler of batches their size."""
+    optimizer = dict(optimizer=dict(type="AdamW"))
+    assert training(optim_wrapper=optimizer)["learning_rate"] is None
+    fields = training(train_dataloader=dict(dataset=dict(type="CocoDataset", pipeline=[])))
+    assert (fields["learning_rate"], fields["effective_batch"]) == (None, None)
+
+
 @pytest.mark.parametrize("kind", ["AdamW", "Adam", "SGD"])
 def test_a_decay_that_no_config_states_is_torchs(kind: str) -> None:
     optimizer = getattr(torch.optim, kind)([torch.zeros(1, requires_grad=True)], lr=0.1)

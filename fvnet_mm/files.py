@@ -89,8 +89,8 @@ def read_or_said(what: str) -> Iterator[None]:
 def sha256_of(place: Path) -> str:
     """The SHA-256 of a file, or of the files of a folder, in hexadecimal digits.
 
-    That of a folder is over a line ``name sha256`` for each file directly in it, in the order of the names. Hidden files
-    and Thumbs.db do not count: file managers leave them where somebody has looked.
+    That of a folder is over a line ``name sha256`` for each file directly in it, in the order of the names. Hidden
+    files and Thumbs.db do not count: file managers leave them where somebody has looked.
     """
     if place.is_dir():
         kept = (path for path in place.iterdir() if path.is_file() and not _of_file_managers(path.name))

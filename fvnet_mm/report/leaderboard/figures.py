@@ -62,10 +62,7 @@ def file_names(tables: Sequence[Table]) -> list[str]:
     """Names for files from the titles of tables; of titles that give one name, with what tells the tables apart."""
     plain = [re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")[:_LONGEST_NAME] or "table" for table in tables]
     count = Counter(plain)
-    return [
-        f"{name}-{table.identity}" if count[name] > 1 else name
-        for name, table in zip(plain, tables, strict=True)
-    ]
+    return [f"{name}-{table.identity}" if count[name] > 1 else name for name, table in zip(plain, tables, strict=True)]
 
 
 def _costs(table: Table) -> list[Cost]:

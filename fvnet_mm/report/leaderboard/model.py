@@ -1,6 +1,5 @@
 """What a leaderboard is made of: tables of rows that may be ranked, each with where its numbers come from."""
 
-import hashlib
 from typing import Literal
 
 from pydantic import Field
@@ -82,14 +81,14 @@ class Table(Part):
 
     ``rows`` are ordered by ``main_metric``, best first; ``published`` stands apart and is never ranked with them.
     ``images`` are the numbers of images for training and for validation. Speeds are of one set of conditions, which the
-    rows name; ``speeds_left_out`` says which others are known. ``data_key`` tells the data set from others of its name
-    (:func:`~fvnet_mm.report.leaderboard.names.data_key`) and is not written.
+    rows name; ``speeds_left_out`` says which others are known. ``data_digest`` tells the data set from others of its
+    name where the protocol does not.
     """
 
     title: str
     framework: str
     data: str
-    data_key: str = Field(default="", exclude=True)
+    data_digest: str | None = None
     main_metric: str
     metric_names: tuple[str, ...]
     protocol: Protocol
@@ -99,15 +98,9 @@ class Table(Part):
     published: tuple[Row, ...] = ()
 
     @property
-    def data_digest(self) -> str:
-        """Of what tells its data set from others, their names being any text."""
-        return hashlib.sha256((self.data_key or self.data).encode()).hexdigest()[:8]
-
-    @property
     def identity(self) -> str:
         """What no other table of its framework has, the same whatever else is tabulated: letters, digits and '-'."""
-        fingerprint = self.protocol.fingerprint
-        return fingerprint if self.protocol.data is not None else f"{fingerprint}-{self.data_digest}"
+        return "-".join(filter(None, (self.protocol.fingerprint, self.data_digest)))
 
 
 class Leaderboard(Part):

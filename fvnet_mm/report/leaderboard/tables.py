@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,7 +99,7 @@ def _table(
         title=_title(framework, data, first.protocol),
         framework=framework,
         data=data,
-        data_key=data_key(first),
+        data_digest=_digest(data_key(first)) if first.protocol.data is None else None,
         main_metric=main_metric,
         metric_names=in_order({main_metric, *(name for row in (*rows, *others) for name in row.metrics)}),
         protocol=first.protocol,
@@ -107,6 +108,11 @@ def _table(
         rows=tuple(sorted(rows, key=lambda row: _order(row, main_metric))),
         published=others,
     )
+
+
+def _digest(text: str) -> str:
+    """What stands for a name that may be any text, in names of files and references."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _with_images_of_norms(rows: Sequence[Row], groups: dict[str, list[FoundRun]]) -> tuple[Row, ...]:
@@ -197,6 +203,6 @@ def _difference(table: Table, tables: Sequence[Table]) -> str:
         if name != "data" and value is not None
     ]
     told.append(f"protocol {table.protocol.fingerprint}")
-    if any(other.protocol.fingerprint == table.protocol.fingerprint for other in twins):
+    if table.data_digest and any(other.protocol.fingerprint == table.protocol.fingerprint for other in twins):
         told.append(f"data {table.data_digest}")
     return ", ".join(told)

@@ -202,9 +202,8 @@ def test_names_of_files(table: Callable[..., Table]) -> None:
         f"mask-r-cnn-coco-1x-{other.fingerprint}",
     ]
     unknown = first.protocol.model_copy(update={"data": None})
-    tables = [table(f"RetinaNet on {name}", data=name, protocol=unknown) for name in ("\u6a21", "\u578b")]
-    assert len(set(file_names(tables))) == 2
-    tables = [table("RetinaNet", data_key=key, protocol=unknown) for key in ("one", "other")]
-    assert len(set(file_names(tables))) == 2
+    names = {"\u6a21": "01234567", "\u578b": "89abcdef"}
+    tables = [table(f"{name} on 1x", protocol=unknown, data_digest=digest) for name, digest in names.items()]
+    assert file_names(tables) == [f"on-1x-{unknown.fingerprint}-{digest}" for digest in names.values()]
     assert file_names([table("…")]) == ["table"]
     assert len(file_names([table("x" * 300)])[0]) == 80

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,9 @@ import pytest
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
 from fvnet_mm.records import Backbone, Data, Environment, Protocol, Split
 from fvnet_mm.records.reading import read_record
+from fvnet_mm.report.leaderboard.figures import file_names
+from fvnet_mm.report.leaderboard.latex import render_latex
+from fvnet_mm.report.leaderboard.model import Leaderboard
 from fvnet_mm.report.leaderboard.names import TRUNKS
 from fvnet_mm.report.leaderboard.ranking import best_and_second, ranks
 from fvnet_mm.report.leaderboard.tables import build_leaderboard
@@ -71,6 +75,9 @@ def test_data_of_one_name_and_unknown_fingerprint_are_no_one_table(write_run, tm
     assert sorted("".join(sorted(row.label for row in table.rows)) for table in tables) == ["ab", "c"]
     assert len({table.title for table in tables}) == len({table.protocol.fingerprint for table in tables}) + 1 == 2
     assert len({row.id for table in tables for row in table.rows}) == 3
+    assert len({*file_names(tables)}) == 2
+    labels = re.findall(r"\\label\{(.+?)\}", render_latex(Leaderboard(suite_version="1", tables=tables)))
+    assert len({*labels}) == len(labels) == 2
 
 
 def test_imports_that_name_no_classes_are_of_the_data_of_their_folder(write_run, tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
@@ -50,13 +51,39 @@ class RunCheckpointHook(CheckpointHook):
 
     def _remove_old(self, written: Path) -> None:
         newest_first = numbered_checkpoints(written.parent)
-        if written not in newest_first:  # of a name that the config has chosen
-            return
         older = newest_first[newest_first.index(written) + 1 :]
         within_epochs = [path for path in older if self.by_epoch and "_iter_" in path.name]
         scheduled = [path for path in older if path not in within_epochs]
         for path in within_epochs + (scheduled[self.keep - 1 :] if self.keep > 0 else []):
             remove_checkpoint(path)
+
+
+def refuse_other_checkpoints(cfg: Config) -> None:
+    """Makes certain that a training's checkpoints are those that resuming, records and tests look for.
+
+    Raises:
+        UserError: The config has them written elsewhere, under other names, or counted in what its schedule does not.
+    """
+    settings = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    for key in ("out_dir", "filename_tmpl"):
+        if settings.get(key) is not None:
+            raise UserError(
+                f"default_hooks.checkpoint.{key} is {settings[key]!r}, and --resume looks for epoch_*.pth or iter_*.pth "
+                f"in the work dir; leave {key} out, and choose the folder with --work-dir."
+            )
+    lengths = {key for key in ("max_epochs", "max_iters") if cfg.train_cfg.get(key) is not None}
+    by_epoch = settings.get("by_epoch", True)  # as mmengine's hook has it
+    if settings and by_epoch and lengths == {"max_iters"}:
+        raise UserError(
+            f"the run has train_cfg.max_iters={cfg.train_cfg.max_iters}, and its checkpoints are counted in epochs, so "
+            "only the end would be saved; set default_hooks.checkpoint.by_epoch=False and interval to iterations."
+        )
+    if settings and not by_epoch and lengths == {"max_epochs"}:
+        raise UserError(
+            f"the run has train_cfg.max_epochs={cfg.train_cfg.max_epochs}, and default_hooks.checkpoint.by_epoch=False "
+            "counts its checkpoints in iterations, from within an epoch --resume would train steps twice; set by_epoch="
+            "True and interval to epochs (a run that is asked to stop saves within an epoch, too)."
+        )
 
 
 def is_full_disk(error: OSError) -> bool:

@@ -24,7 +24,7 @@ from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.failures import passes_in_words
 from fvnet_mm.engine.finite_outputs import FiniteEvaluationHook
 from fvnet_mm.engine.graphs import GraphedTrunkHook
-from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, counts_iterations
+from fvnet_mm.engine.hooks import EvaluationHistoryHook, LoggedMetrics, ReproducibleEpochHook, counts_iterations
 from fvnet_mm.engine.launch import reported_to_launcher, settle_norms, start_processes
 from fvnet_mm.engine.loaders import ShieldedWorkersHook
 from fvnet_mm.engine.nonfinite import NonFiniteHook
@@ -38,7 +38,7 @@ from fvnet_mm.engine.resuming import (
     resumption,
 )
 from fvnet_mm.engine.runner import SuiteRunner
-from fvnet_mm.engine.saving import full_disk_in_words
+from fvnet_mm.engine.saving import full_disk_in_words, refuse_other_checkpoints
 from fvnet_mm.engine.signals import StopHook, StopSignals
 from fvnet_mm.engine.summary import start_screen
 from fvnet_mm.engine.tasks import DataSource, task_of
@@ -99,6 +99,7 @@ def train(arguments: argparse.Namespace) -> RunResult:
 def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, warnings: list[str]) -> RunResult:
     _require(cfg, "train_dataloader", "val_dataloader", "train_cfg", "val_cfg", "val_evaluator")
     _require(cfg, "optim_wrapper", "optim_wrapper.optimizer")
+    refuse_other_checkpoints(cfg)
     if arguments.amp:
         enable_amp(cfg, arguments.amp)
     accelerate(cfg, arguments.channels_last, arguments.compile, arguments.cuda_graphs)
@@ -113,6 +114,8 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if resumed is not None:
         refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)
+    if not any(isinstance(hook, ReproducibleEpochHook) for hook in runner.hooks):  # the config's own hooks replaced it
+        runner.register_hook(ReproducibleEpochHook())
     if resumed is not None:
         runner.resume_from(resumed)
     record = RecordHook(data, PREDICTIONS, resumed=resumed)

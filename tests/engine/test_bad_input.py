@@ -286,6 +286,32 @@ def test_option_that_makes_no_sense(option: str, words: list[str], refused: Call
     assert all(word in sentence for word in words), sentence
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["by_epoch=False", "interval=1000"], ["max_epochs=12", "counts its checkpoints in iterations"]),
+        (["out_dir=/tmp/elsewhere"], ["checkpoint.out_dir is '/tmp/elsewhere'", "--work-dir"]),
+        (["filename_tmpl=step_{}.pth"], ["checkpoint.filename_tmpl is 'step_{}.pth'", "leave filename_tmpl out"]),
+    ],
+)
+def test_checkpoints_that_resuming_would_not_find(
+    options: list[str], words: list[str], refused: Callable[..., str], data: Path
+) -> None:
+    settings = [f"default_hooks.checkpoint.{option}" for option in options]
+    sentence = refused("train", "--data", data, "--cfg-options", *settings)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_checkpoints_by_epoch_of_a_run_of_iterations(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one epoch to mmengine, so it would have one checkpoint, its last, of a name that no record knows."""
+    config = CONFIG.with_name("semantic_fpn_fvnet_t_ade20k.py")
+    words = ["--work-dir", tmp_path, "--cfg-options", "default_hooks.checkpoint.by_epoch=True"]
+    assert run("train", config, *words) == 2
+    assert "only the end would be saved; set default_hooks.checkpoint.by_epoch=False" in capsys.readouterr().err
+
+
 def test_a_demo_needs_what_it_scales_down(refused: Callable[..., str], data: Path) -> None:
     torch.save({"state_dict": {}}, data / "a.pth")
     sentence = refused("test", data / "a.pth", "--demo", "--cfg-options", "optim_wrapper=None")

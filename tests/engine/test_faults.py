@@ -171,6 +171,20 @@ def test_a_stopped_schedule_of_iterations_goes_on_where_it_was(
     assert_same_end(uninterrupted(SEMANTIC_FPN, tiny_ade20k), tmp_path / "work")
 
 
+def test_a_config_with_hooks_of_its_own_goes_on_where_it_was(run: Run, tiny_coco: Path, tmp_path: Path) -> None:
+    """They replace those of the suite's; an epoch has four iterations, of which three make a step and one the other."""
+    config = tmp_path / RETINANET.name
+    own = "custom_hooks = []\nauto_scale_lr = dict(base_batch_size=6)\ntrain_cfg = dict(max_epochs=2, val_begin=2)\n"
+    config.write_text(f"_base_ = ['{RETINANET}']\n{own}")
+    words = ["--data", tiny_coco, "--work-dir"]
+    assert run("train", config, *words, tmp_path / "whole") == 0
+    stopped = with_hook(config, tmp_path / "stopped", "type='SignalAt', number=15, iteration=2")
+    assert run("train", stopped, *words, tmp_path / "work") == 143
+    assert [path.name for path in (tmp_path / "work").glob("*.pth")] == ["epoch_0_iter_3.pth"]
+    assert run("train", config, *words, tmp_path / "work", "--resume") == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "work")
+
+
 def test_an_altered_checkpoint_is_passed_over(
     run: Run,
     uninterrupted: Callable[[Path, Path], Path],

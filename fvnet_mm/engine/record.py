@@ -18,6 +18,7 @@ from fvnet_mm.engine.hooks import counts_iterations, steps_done
 from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
 from fvnet_mm.engine.run_facts import (
+    changes_of_trunk,
     command_line,
     describe_backbone,
     describe_complexity,
@@ -29,6 +30,7 @@ from fvnet_mm.engine.run_facts import (
     evaluates_one_size,
     peak_memory,
     pretraining,
+    taught_by,
     trunk_settings,
 )
 from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
@@ -37,7 +39,6 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
 from fvnet_mm.records.from_config import (
-    OF_TEACHER,
     TEST_FIELDS,
     fields_of_test,
     fields_of_training,
@@ -159,7 +160,7 @@ class RecordHook(Hook):
         if teacher is None and origin == "train" and (teacher := describe_teacher(runner.model)):
             weights = (*weights, teacher)
         if teacher is not None:
-            fields["model"] += f"{OF_TEACHER}{teacher.sha256[:8]}"
+            fields["model"] += taught_by(teacher.sha256)
         before = earlier.evaluations if earlier else ()
         evaluations = tuple(evaluation for evaluation in before if evaluation.step <= steps_done(runner))
         self._record = RunRecord(
@@ -201,16 +202,24 @@ class RecordHook(Hook):
         return record if record.origin == "train" else None
 
     def _compare(self, runner: Runner, earlier: RunRecord) -> None:
-        """Resumed weights began from what the first record says; all else should be as it was."""
-        began = dict(pretraining=earlier.protocol.pretraining)
-        protocol = Protocol(**(self._record.protocol.model_dump(exclude={"fingerprint"}) | began))
-        self._set(protocol=protocol)
-        differences = earlier.protocol.differences(protocol)
-        if earlier.backbone != self._record.backbone:
-            differences["backbone"] = (earlier.backbone, self._record.backbone)
-        if differences:
-            changes = ", ".join(f"{name} {old} then and {new} now" for name, (old, new) in differences.items())
-            runner.logger.warning(f"the training goes on under another protocol than it began: {changes}")
+        """Resumed weights began from what the first record says; all else should be as it was.
+
+        What is not, is None from then on, "not known": a run of two protocols is of neither. Neither is it a seed of
+        the trunk that it goes on with if it began with another one, so that its initial weights are unknown then.
+        """
+        then, now = earlier.protocol.model_dump(exclude={"fingerprint"}), self._record.protocol
+        differences = earlier.protocol.differences(now)
+        differences.pop("pretraining", None)
+        trunks = changes_of_trunk(earlier.backbone, self._record.backbone)
+        mixed = dict.fromkeys([*differences, *(["pretraining"] if trunks else [])])
+        self._set(protocol=Protocol(**(then | mixed)))
+        new = trunks | {name: pair for name, pair in differences.items() if pair[0] is not None}
+        if new:
+            changes = ", ".join(f"{name} {old} then and {new} now" for name, (old, new) in new.items())
+            runner.logger.warning(
+                f"the training goes on under another protocol than it began, so that no table ranks it beside runs of "
+                f"either: {changes}"
+            )
 
     def _training_of(self, checkpoint: Path) -> RunRecord | None:
         """The record of the training that wrote this very checkpoint, from the checkpoint's folder."""

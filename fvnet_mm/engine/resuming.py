@@ -13,16 +13,24 @@ from mmengine.runner import Runner
 from fvnet_mm.engine.agreement import decided_by_main
 from fvnet_mm.engine.checkpoint import newest_checkpoint, numbered_checkpoints, remove_checkpoint
 from fvnet_mm.engine.data_source import demo_folder
+from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.hooks import counts_iterations
 from fvnet_mm.engine.record import RecordHook, set_aside
-from fvnet_mm.engine.run_facts import describe_backbone, describe_data, digest_of_data, evaluates_one_size
+from fvnet_mm.engine.run_facts import (
+    changes_of_trunk,
+    describe_backbone,
+    describe_data,
+    digest_of_data,
+    evaluates_one_size,
+    taught_by,
+)
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.weights import fetch_pretrained, remove_pretrained
 from fvnet_mm.errors import UserError
+from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Environment, RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record
-from fvnet_mm.records.words import in_words
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """Where torchrun and Slurm say how often they have started this run again."""
@@ -205,15 +213,12 @@ def _refuse_other_config(cfg: Config, checkpoint: Path, data: DataSource, world_
     digest = [digest_of_data(describe_data(data)) if is_main_process() else None]  # large folders take their time
     broadcast_object_list(digest)
     now["data"] = digest[0]
+    if (cfg.model.get("teacher") or {}).get("checkpoint"):
+        now["model"] += taught_by(sha256_of(locate(cfg.model.teacher.checkpoint)))
     then = record.protocol.model_dump()
-    changes = {name: (then[name], value) for name, value in now.items() if value != then[name]}
-    trunk, earlier = describe_backbone(cfg), record.backbone
-    # In words, since a norm that is synchronised is the same on any number of devices.
-    if (trunk.type, in_words(trunk.arguments)) != (earlier.type, in_words(earlier.arguments)):
-        changes = {"backbone": (earlier.name, trunk.name)} | changes
-    codes = earlier.source_sha256, trunk.source_sha256
-    if None not in codes and len({*codes}) > 1:
-        changes["code of the backbone"] = tuple(f"{code[:8]}" for code in codes)
+    # What is None was changed when the run was resumed before, and stays unknown whatever it is now.
+    changes = {name: (then[name], value) for name, value in now.items() if then[name] not in (None, value)}
+    changes = changes_of_trunk(record.backbone, describe_backbone(cfg)) | changes
     if changes:
         first = "; ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in changes.items())
         raise UserError(

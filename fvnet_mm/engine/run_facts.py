@@ -31,8 +31,8 @@ from fvnet_mm.engine.weights import loaded_weights, pretrained_checkpoints
 from fvnet_mm.files import sha256_of
 from fvnet_mm.places import ROOT
 from fvnet_mm.records import Backbone, Complexity, Data, Environment, Split, Weights
-from fvnet_mm.records.from_config import trunk_name
-from fvnet_mm.records.words import name_of
+from fvnet_mm.records.from_config import OF_TEACHER, trunk_name
+from fvnet_mm.records.words import in_words, name_of
 
 LIBRARIES = (
     "torch",
@@ -61,6 +61,18 @@ def describe_backbone(cfg: Config) -> Backbone:
         arguments=json.loads(json.dumps(rest, default=str)),
         source_sha256=source_digest(trunk, cfg.get("default_scope")),
     )
+
+
+def changes_of_trunk(then: Backbone, now: Backbone) -> dict[str, tuple[str, str]]:
+    """In what two trunks are not the same network: what to call it, and both sides of it."""
+    changes = {}
+    # In words, since a norm that is synchronised is the same on any number of devices.
+    if (now.type, in_words(now.arguments)) != (then.type, in_words(then.arguments)):
+        changes["backbone"] = then.name, now.name
+    codes = then.source_sha256, now.source_sha256
+    if None not in codes and len({*codes}) > 1:
+        changes["code of the backbone"] = codes[0][:8], codes[1][:8]
+    return changes
 
 
 def trunk_settings(model: nn.Module) -> dict[str, bool | int | str]:
@@ -144,6 +156,11 @@ def describe_teacher(model: nn.Module) -> Weights | None:
     """The weights of a student's teacher; None without one. A test needs no teacher and should not ask."""
     checkpoint = getattr(getattr(unwrapped(model), "teacher", None), "checkpoint", None)
     return Weights(part="teacher", source=str(checkpoint), sha256=sha256_of(locate(checkpoint))) if checkpoint else None
+
+
+def taught_by(sha256: str) -> str:
+    """What the protocol's ``model`` says of a teacher's weights, behind all else."""
+    return f"{OF_TEACHER}{sha256[:8]}"
 
 
 def describe_data(source: DataSource) -> Data:

@@ -68,8 +68,8 @@ def refuse_other_checkpoints(cfg: Config) -> None:
     for key in ("out_dir", "filename_tmpl"):
         if settings.get(key) is not None:
             raise UserError(
-                f"default_hooks.checkpoint.{key} is {settings[key]!r}, and --resume looks for epoch_*.pth or iter_*.pth "
-                f"in the work dir; leave {key} out, and choose the folder with --work-dir."
+                f"default_hooks.checkpoint.{key} is {settings[key]!r}, and --resume looks for epoch_*.pth or "
+                f"iter_*.pth in the work dir; leave {key} out, and choose the folder with --work-dir."
             )
     lengths = {key for key in ("max_epochs", "max_iters") if cfg.train_cfg.get(key) is not None}
     by_epoch = settings.get("by_epoch", True)  # as mmengine's hook has it

@@ -241,7 +241,12 @@ def test_another_config_is_not_resumed_unless_told(
     longer = ["--cfg-options", "train_cfg.max_epochs=4"]
     assert run("train", RETINANET, *words, *longer) == 2
     assert run("train", RETINANET, *words, "--resume-other-config", *longer) == 0
-    assert [evaluation.step for evaluation in read_record(work / "run.json").evaluations] == [1, 2, 3, 4]
+    before, after = (read_record(folder / "run.json") for folder in (uninterrupted(RETINANET, tiny_coco), work))
+    assert [evaluation.step for evaluation in after.evaluations] == [1, 2, 3, 4]
+    assert before.protocol.differences(after.protocol) == {"length": (3, None)}
+    capfd.readouterr()
+    assert run("train", RETINANET, *words, *longer) == 0  # of what it went on with
+    assert "under another protocol" not in capfd.readouterr().out
 
 
 def test_a_resumed_run_keeps_its_seed(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from fvnet_mm.engine.runner import build_model
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import RunRecord
 from fvnet_mm.records.reading import read_record
+from fvnet_mm.report.leaderboard.rows import row_id
 
 Run = Callable[..., int]
 ROOT = Path(__file__).parents[2]
@@ -324,8 +326,60 @@ def test_what_a_run_was_fine_tuned_from(run: Run, tiny_coco: Path, small_run: li
         assert run("train", RETINANET, *resume, "--work-dir", tmp_path / "both", *words, *both) == 0
 
 
+STORED = ROOT / "tests/report/leaderboard/records/retinanet_fvnet_t_seed0/run.json"
+
+
+def resumed(earlier: RunRecord, **changes: object) -> tuple[RunRecord, list[str]]:
+    """The record of a run that goes on under a protocol, or with a trunk, that is another in this; and the warnings."""
+    protocol = earlier.protocol.model_copy(update={key: changes[key] for key in changes if key != "backbone"})
+    hook = fvnet_mm.engine.record.RecordHook(None, "predictions")
+    hook._record = earlier.model_copy(update=dict(protocol=protocol, backbone=changes.get("backbone", earlier.backbone)))
+    told: list[str] = []
+    hook._compare(SimpleNamespace(logger=SimpleNamespace(warning=told.append)), earlier)
+    return hook._record, told
+
+
+def test_a_run_of_two_protocols_is_of_neither() -> None:
+    """Also after it was resumed once more, as it is now or as it was before."""
+    began = read_record(STORED)
+    rate, schedule = began.protocol.learning_rate, began.protocol.schedule
+    mixed, (warning,) = resumed(began, learning_rate=1e-5)
+    assert began.protocol.differences(mixed.protocol) == {"learning_rate": (rate, None)}
+    assert warning.endswith(f"learning_rate {rate} then and 1e-05 now")
+    for now in (1e-5, rate):
+        assert resumed(mixed, learning_rate=now) == (mixed, [])
+    twice, _ = resumed(mixed, learning_rate=rate, schedule="constant")
+    assert began.protocol.differences(twice.protocol) == {"learning_rate": (rate, None), "schedule": (schedule, None)}
+    assert resumed(began, pretraining="fine-tuned") == (began, [])  # with which it began is what counts
+
+
+def test_a_run_of_two_trunks_is_no_seed_of_either() -> None:
+    began = read_record(STORED)
+    old = began.backbone.model_copy(update=dict(source_sha256="a" * 64))
+    for name, change in (
+        ("backbone FVNet then and FVNet now", dict(arguments={**old.arguments, "drop_path_rate": 0.5})),
+        ("code of the backbone aaaaaaaa then and bbbbbbbb now", dict(source_sha256="b" * 64)),
+    ):
+        new = old.model_copy(update=change)
+        mixed, (warning,) = resumed(began.model_copy(update=dict(backbone=old)), backbone=new)
+        assert warning.endswith(name.replace("FVNet", old.name))
+        assert began.protocol.differences(mixed.protocol) == {"pretraining": (began.protocol.pretraining, None)}
+        assert mixed.backbone == new
+        assert resumed(mixed) == (mixed, [])
+        assert row_id(mixed) != row_id(began.model_copy(update=dict(backbone=new)))
+
+
+def test_a_norm_that_other_devices_synchronise_is_no_other_trunk() -> None:
+    began = read_record(STORED)
+    one, several = (
+        began.backbone.model_copy(update=dict(arguments=dict(norm_cfg=dict(type=kind)))) for kind in ("BN", "SyncBN")
+    )
+    record, told = resumed(began.model_copy(update=dict(backbone=one)), backbone=several)
+    assert (record.protocol, told) == (began.protocol, [])
+
+
 def test_a_resumed_trainings_time_is_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = read_record(Path(__file__).parents[1] / "report/leaderboard/records/retinanet_fvnet_t_seed0/run.json")
+    record = read_record(STORED)
     hook = fvnet_mm.engine.record.RecordHook(None, "predictions")
     hook._record, hook._training = record, True
     for now in (2.0, 5.0):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
@@ -171,6 +172,21 @@ def test_a_teacher_of_other_classes(
     assert run("train", config, "--work-dir", tmp_path / "work", "--data", tiny_classes) == 2
     assert "a teacher of 1000 classes" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def test_a_student_goes_on_with_its_teacher(run: Run, tiny_classes: Path, tmp_path: Path) -> None:
+    """Whose weights are part of the protocol that a resumed run is held against."""
+    torch.manual_seed(0)
+    teacher = timm.create_model("test_resnet.r160_in1k", num_classes=12)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    options = [f"model.teacher.checkpoint={tmp_path / 'teacher.pth'}", "model.teacher.model_name=test_resnet.r160_in1k"]
+    options += ["model.head.num_classes=12", "train_dataloader.batch_size=6", "train_cfg.max_epochs=1"]
+    options += ["train_dataloader.dataset.pipeline.1.scale=64", "param_scheduler.1.begin=0"]
+    options += [f"{loader}_dataloader.num_workers=0" for loader in ("train", "val")]
+    options += ["val_dataloader.persistent_workers=False"]
+    words = ["--data", tiny_classes, "--work-dir", tmp_path / "work", "--cfg-options", *options]
+    assert run("train", CONFIGS / "fvnet_n_in1k_distilled.py", *words) == 0
+    assert run("train", CONFIGS / "fvnet_n_in1k_distilled.py", "--resume", *words) == 0
 
 
 @pytest.mark.parametrize(

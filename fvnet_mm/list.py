@@ -169,11 +169,14 @@ def _schedule(train_cfg: ConfigDict) -> str:
 
 def _initial_weights(cfg: Config) -> str:
     """What the trunk starts from: in the words of its description only where it is its trunk and its weights."""
+    from fvnet_mm.engine.config import leave_out_published
     from fvnet_mm.engine.run_facts import pretraining
     from fvnet_mm.engine.weights import pretrained_checkpoints
     from fvnet_mm.records.from_config import is_described
 
-    start = "scratch" if cfg.get("from_scratch") else pretraining(cfg)
+    if cfg.get("from_scratch"):
+        leave_out_published(cfg)
+    start = pretraining(cfg)
     described = cfg.get("weights") if is_described(cfg.to_dict()) else None
     if described and described.get("url") in [part.checkpoint for part in pretrained_checkpoints(cfg.model)]:
         start = _weights(described) if start != "scratch" else start

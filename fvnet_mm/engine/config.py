@@ -1,6 +1,7 @@
 """From a command line to one resolved config."""
 
 import argparse
+import copy
 import os
 from pathlib import Path
 
@@ -45,8 +46,9 @@ def load_config(arguments: argparse.Namespace) -> Config:
 
 
 def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Applies ``--weights`` with ``--pretraining``, and ``--scratch``; a demo starts from scratch, and a config that
-    says so.
+    """Applies ``--weights`` with ``--pretraining``, and ``--scratch``; a demo starts from scratch, too.
+
+    A config that says so leaves out the weights that are published of its trunk, and no others.
     """
     weights, pretraining = (getattr(arguments, flag, None) for flag in ("weights", "pretraining"))
     if pretraining is not None and weights is None:
@@ -54,8 +56,9 @@ def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
             f"--pretraining {pretraining} says how a file's weights came about, and no --weights FILE names one; a "
             "config says it of its own weights in init_cfg, as distilled=True or False."
         )
-    scratch = getattr(arguments, "scratch", False) or arguments.demo or cfg.get("from_scratch", False)
-    if weights is None and not scratch:
+    if weights is None and not (getattr(arguments, "scratch", False) or arguments.demo):
+        if cfg.get("from_scratch", False):
+            leave_out_published(cfg)
         return
     if weights is None:
         remove_pretrained(cfg.model)
@@ -68,6 +71,20 @@ def _choose_initial_weights(cfg: Config, arguments: argparse.Namespace) -> None:
         cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(weights), **stated)
     cfg.weights = None  # what the description says of its own weights holds for them alone
     cfg.load_from = None  # a whole model's weights would go over them
+
+
+def leave_out_published(cfg: Config) -> None:
+    """Takes the weights out of a config's trunk that come with its description.
+
+    What the config names itself stays, such as a detector that was trained here and is fine-tuned now: ``from_scratch``
+    stands in a base, and says how trunks are compared.
+    """
+    trunk, described = cfg.model.get("backbone"), cfg.get("backbone") or {}
+    if isinstance(trunk, dict):
+        own = {key: copy.deepcopy(value) for key, value in trunk.items() if value != described.get(key)}
+        remove_pretrained(trunk)
+        trunk.update(own)
+    cfg.weights = None
 
 
 def _check_writable(work_dir: Path) -> None:

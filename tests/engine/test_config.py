@@ -77,3 +77,27 @@ def test_pretraining_another_trunk_starts_from_scratch(tmp_path: Path) -> None:
     assert cfg.config_name == "repvit_m1_1_in1k"
     assert "init_cfg" not in cfg.model.backbone
     assert cfg.model.head.in_channels == 512
+
+
+FINE_TUNED = """
+_base_ = ["{base}"]
+load_from = "detector.pth"
+model = dict(backbone=dict(init_cfg=dict(type="Pretrained", checkpoint="trunk.pth")))
+"""
+
+
+def test_fine_tuning_on_what_is_trained_from_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base says from_scratch of the trunks that it compares, and the config names weights of its own."""
+    own = tmp_path / "mine.py"
+    own.write_text(FINE_TUNED.format(base=CONFIGS / "retinanet_fvnet_s_shapes.py"))
+    monkeypatch.chdir(tmp_path)
+    parser = tool_parser("")
+    add_initial_weights(parser)
+    cfg = load_config(parser.parse_args([str(own)]))
+    assert (cfg.load_from, cfg.model.backbone.init_cfg.checkpoint) == ("detector.pth", "trunk.pth")
+    cfg.dump(tmp_path / "dumped.py")
+    assert load_config(parser.parse_args([str(tmp_path / "dumped.py")])).model == cfg.model
+    cfg = load_config(parser.parse_args([str(own), "--scratch"]))
+    assert (cfg.load_from, cfg.model.backbone.get("init_cfg")) == (None, None)
+    cfg = load_config(parser.parse_args([str(own), "--backbone", "mobilenet_v2"]))
+    assert (cfg.load_from, cfg.model.backbone.get("init_cfg")) == ("detector.pth", None)

@@ -333,7 +333,8 @@ def resumed(earlier: RunRecord, **changes: object) -> tuple[RunRecord, list[str]
     """The record of a run that goes on under a protocol, or with a trunk, that is another in this; and the warnings."""
     protocol = earlier.protocol.model_copy(update={key: changes[key] for key in changes if key != "backbone"})
     hook = fvnet_mm.engine.record.RecordHook(None, "predictions")
-    hook._record = earlier.model_copy(update=dict(protocol=protocol, backbone=changes.get("backbone", earlier.backbone)))
+    backbone = changes.get("backbone", earlier.backbone)
+    hook._record = earlier.model_copy(update=dict(protocol=protocol, backbone=backbone))
     told: list[str] = []
     hook._compare(SimpleNamespace(logger=SimpleNamespace(warning=told.append)), earlier)
     return hook._record, told

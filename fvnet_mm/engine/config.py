@@ -20,10 +20,16 @@ def load_config(arguments: argparse.Namespace) -> Config:
     other flags.
 
     Raises:
-        UserError: The file is missing or is no config, the backbone has no description, ``--pretraining`` speaks of no
-            ``--weights``, or an override cannot be applied.
+        UserError: The file is missing, is no config or one of mmengine's other dialect, the backbone has no description,
+            ``--pretraining`` speaks of no ``--weights``, or an override cannot be applied.
     """
     cfg = read_config(arguments.config, "config")
+    if Config._is_lazy_import(str(arguments.config)):
+        raise UserError(
+            f"config file {arguments.config} imports what it is made of (with read_base(), or from a library), which "
+            "is mmengine's other dialect of configs, with classes for types; the tools need their names: write "
+            "_base_ = [...] in the place of read_base(), and type='NAME' for each class."
+        )
     if not isinstance(cfg.get("model"), dict):
         raise UserError(f"{arguments.config} has no model; give one of the configs, not a file that they are made of.")
     cfg.config_name = cfg.get("config_name") or arguments.config.stem

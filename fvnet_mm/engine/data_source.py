@@ -10,6 +10,7 @@ from mmengine.dist import barrier, is_main_process
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks import DataSource, task_of
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.words import name_of
 
 
 def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str] = ("train", "val")) -> DataSource:
@@ -87,6 +88,15 @@ def used_images(cfg: Config, images: int) -> int:
             f"train_dataloader.dataset.indices is {indices!r}, which takes no image; give a number or a list of them."
         )
     return used
+
+
+def images_per_epoch(cfg: Config, images: int) -> int:
+    """How many images the training's loader reads in an epoch: :func:`used_images`, each as often as it is repeated."""
+    count, dataset = used_images(cfg, images), cfg.train_dataloader.dataset
+    while "dataset" in dataset:
+        count *= dataset.get("times", 1) if name_of(dataset) == "RepeatDataset" else 1
+        dataset = dataset.dataset
+    return count
 
 
 def demo_folder(work_dir: Path) -> Path:

@@ -64,7 +64,9 @@ def refuse_other_checkpoints(cfg: Config) -> None:
     Raises:
         UserError: The config has them written elsewhere, under other names, or counted in what its schedule does not.
     """
-    settings = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    settings = (cfg.get("default_hooks") or {}).get("checkpoint", {})  # None switches them off, and nothing does not
+    if settings is None:
+        return
     for key in ("out_dir", "filename_tmpl"):
         if settings.get(key) is not None:
             raise UserError(
@@ -73,12 +75,12 @@ def refuse_other_checkpoints(cfg: Config) -> None:
             )
     lengths = {key for key in ("max_epochs", "max_iters") if cfg.train_cfg.get(key) is not None}
     by_epoch = settings.get("by_epoch", True)  # as mmengine's hook has it
-    if settings and by_epoch and lengths == {"max_iters"}:
+    if by_epoch and lengths == {"max_iters"}:
         raise UserError(
             f"the run has train_cfg.max_iters={cfg.train_cfg.max_iters}, and its checkpoints are counted in epochs, so "
             "only the end would be saved; set default_hooks.checkpoint.by_epoch=False and interval to iterations."
         )
-    if settings and not by_epoch and lengths == {"max_epochs"}:
+    if not by_epoch and lengths == {"max_epochs"}:
         raise UserError(
             f"the run has train_cfg.max_epochs={cfg.train_cfg.max_epochs}, and default_hooks.checkpoint.by_epoch=False "
             "counts its checkpoints in iterations, from within an epoch --resume would train steps twice; set by_epoch="

@@ -18,7 +18,7 @@ from fvnet_mm.engine.building import building
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides
-from fvnet_mm.engine.data_source import select_data, used_images
+from fvnet_mm.engine.data_source import images_per_epoch, select_data
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
 from fvnet_mm.engine.failures import passes_in_words
@@ -110,7 +110,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if cfg.model.get("teacher", {}).get("checkpoint"):
         locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
     notes, resumed = choose_weights(cfg, arguments.resume)
-    plan = plan_batch(cfg, used_images(cfg, data.images("train")), get_world_size(), arguments.auto_scale_lr)
+    plan = plan_batch(cfg, images_per_epoch(cfg, data.images("train")), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
         refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from fvnet_mm.engine.batch import plan_batch
+from fvnet_mm.engine.data_source import images_per_epoch, used_images
 from fvnet_mm.errors import UserError
 
 
@@ -284,3 +285,15 @@ def test_a_long_warm_up_names_the_length_that_there_is() -> None:
     assert "train longer (train_cfg.max_epochs)" in plan_batch(cfg, 4, 1, auto_scale_lr=False).warnings[0]
     cfg.train_cfg = dict(max_iters=100, val_interval=50)
     assert "train longer (train_cfg.max_iters)" in plan_batch(cfg, 4, 1, auto_scale_lr=False).warnings[0]
+
+
+def test_a_repeated_data_set_has_longer_epochs() -> None:
+    """Eight images fifty times are 400: enough for the tuned batch, which eight are not."""
+    cfg = make_config(per_device=1)
+    inner = dict(type="RepeatDataset", times=5, dataset=dict(type="CocoDataset"))
+    cfg.train_dataloader.dataset = dict(type="mmdet.RepeatDataset", times=10, dataset=inner)
+    assert (used_images(cfg, 8), images_per_epoch(cfg, 8)) == (8, 400)
+    plan = plan_batch(cfg, images_per_epoch(cfg, 8), 1, auto_scale_lr=False)
+    assert (plan.effective, plan.steps_per_epoch) == (16, 25)
+    cfg.train_dataloader.dataset = dict(type="ResidentDataset", dataset=dict(type="CocoDataset", indices=6))
+    assert images_per_epoch(cfg, 8) == 6

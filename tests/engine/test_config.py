@@ -12,6 +12,7 @@ from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.run_facts import pretraining
 from fvnet_mm.errors import UserError
 
+Run = Callable[..., int]
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 CONFIG = """
@@ -101,3 +102,14 @@ def test_fine_tuning_on_what_is_trained_from_scratch(tmp_path: Path, monkeypatch
     assert (cfg.load_from, cfg.model.backbone.get("init_cfg")) == (None, None)
     cfg = load_config(parser.parse_args([str(own), "--backbone", "mobilenet_v2"]))
     assert (cfg.load_from, cfg.model.backbone.get("init_cfg")) == ("detector.pth", None)
+
+
+@pytest.mark.parametrize(
+    "line", ["from mmengine.runner import EpochBasedTrainLoop", "with read_base():\n    from .base import *"]
+)
+def test_types_that_are_classes(line: str, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.py").write_text("model = dict(type='RetinaNet')\n")
+    start = "from mmengine.config import read_base\n" * line.startswith("with")
+    (tmp_path / "mine.py").write_text(f"{start}{line}\nmodel = dict(type='RetinaNet')\n")
+    assert run("train", tmp_path / "mine.py", "--work-dir", tmp_path / "work") == 2
+    assert "mmengine's other dialect of configs" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import timm
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
+from mmengine.hub import get_config
 from PIL import Image
 
 from fvnet_mm.engine.checkpoint import read_checkpoint
@@ -269,6 +270,45 @@ def test_a_config_without_a_test(config: str, data: str, tmp_path: Path, request
     task.use(cfg, task.find(request.getfixturevalue(data), ("train", "val")))
     task.keep_predictions(cfg, tmp_path / "predictions")
     assert str(request.getfixturevalue(data).resolve()) in str(cfg.val_dataloader)
+
+
+def test_an_evaluator_beside_cocos_keeps_its_arguments(tiny_coco: Path, tmp_path: Path) -> None:
+    cfg = Config.fromfile(CONFIGS / "retinanet_fvnet_t_coco.py")
+    dumped = dict(type="DumpDetResults", out_file_path="x.pkl")
+    cfg.val_evaluator = [dict(type="mmdet.CocoMetric", metric="bbox"), dumped]
+    cfg.test_evaluator = dict(type="LVISMetric", metric="bbox")
+    task = task_of(cfg)
+    task.use(cfg, task.find(tiny_coco, ("train", "val")))
+    task.keep_predictions(cfg, tmp_path / "predictions")
+    assert cfg.val_evaluator[1] == dumped
+    annotations = str((tiny_coco / "annotations" / "instances_val2017.json").resolve())
+    for evaluator, kind in ((cfg.val_evaluator[0], "FullCocoMetric"), (cfg.test_evaluator, "LVISMetric")):
+        assert (evaluator.type, evaluator.ann_file) == (kind, annotations)
+        assert evaluator.outfile_prefix == str(tmp_path / "predictions")
+
+
+@pytest.mark.parametrize(("topk", "used"), [(1, 1), (20, 1), ((1, 5), (1, 5)), ([1, 20], (1,)), ((20,), (1,))])
+def test_the_first_of_fewer_classes(topk: object, used: object, tiny_classes: Path) -> None:
+    """A single number, which stays one, or several; there are twelve classes."""
+    cfg = Config.fromfile(CONFIGS / "fvnet_t_in1k.py")
+    cfg.val_evaluator = dict(type="Accuracy", topk=topk)
+    task = task_of(cfg)
+    task.use(cfg, task.find(tiny_classes, ("train", "val")))
+    assert cfg.val_evaluator.topk == used
+
+
+def test_a_demo_of_several_stages() -> None:
+    cfg = get_config("mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py")
+    task_of(cfg).scale_down(cfg)
+    assert [stage.sampler.num for stage in cfg.model.train_cfg.rcnn] == [64] * 3
+
+
+@pytest.mark.parametrize("config", ["retinanet_fvnet_t_coco", SEMANTIC_FPN.stem, "fvnet_t_in1k"])
+def test_a_demo_without_hooks_that_it_could_speed_up(config: str) -> None:
+    cfg = Config.fromfile(CONFIGS / f"{config}.py")
+    cfg.default_hooks = dict()
+    task_of(cfg).scale_down(cfg)
+    assert cfg.default_hooks == dict()
 
 
 def test_images_are_scaled_everywhere() -> None:

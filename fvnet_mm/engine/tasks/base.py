@@ -149,7 +149,14 @@ def shorten_epochs(cfg: Config, epochs: int, iterations: int, batch_size: int) -
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=iterations),
         dict(type="CosineAnnealingLR", by_epoch=True, begin=1, end=epochs, convert_to_iter_based=True),
     ]
-    cfg.default_hooks.logger.interval = iterations // 2
+    set_interval(cfg, "logger", iterations // 2)
+
+
+def set_interval(cfg: Config, hook: str, interval: int) -> None:
+    """Sets how often one of a config's ``default_hooks`` acts, if it has it."""
+    settings = (cfg.get("default_hooks") or {}).get(hook)
+    if settings:
+        settings.interval = interval
 
 
 def how_to_get(cfg: Config, otherwise: str) -> str:

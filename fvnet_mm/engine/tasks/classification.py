@@ -117,7 +117,8 @@ class Classification(Task):
             dataset.metainfo = dict(classes=folder.classes)
         for evaluator in evaluators(cfg):
             if "topk" in evaluator:
-                evaluator.topk = tuple(k for k in evaluator.topk if k <= len(folder.classes))
+                fitting = tuple(k for k in as_list(evaluator.topk) if k <= len(folder.classes)) or (1,)
+                evaluator.topk = fitting[0] if isinstance(evaluator.topk, int) else fitting
         # Also of the preprocessor, which writes the labels of mixed images.
         set_num_classes(cfg.model, len(folder.classes))
 

@@ -1,10 +1,12 @@
 """Detection and instance segmentation on data in COCO's layout."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmengine.config import Config
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from mmengine.config import Config, ConfigDict
 
 from fvnet_mm.data.coco_check import check_annotations, check_outlines, find_bad_images, without_images
 from fvnet_mm.data.coco_index import CocoDocuments
@@ -16,6 +18,7 @@ from fvnet_mm.engine.tasks.base import (
     DataSource,
     DataSplit,
     Task,
+    as_list,
     data_sets,
     evaluators,
     how_to_get,
@@ -120,7 +123,7 @@ class Detection(Task):
             dataset.ann_file = str(split.annotation_file.resolve())
             dataset.data_prefix = dict(img=f"{split.image_dir.resolve()}/")
             dataset.metainfo = dict(classes=folder.classes)
-        for evaluator in evaluators(cfg):
+        for evaluator in _coco_evaluators(cfg):
             evaluator.ann_file = str(folder.val.annotation_file.resolve())
         set_num_classes(cfg.model, len(folder.classes))
 
@@ -134,12 +137,13 @@ class Detection(Task):
         cfg.optim_wrapper.clip_grad = dict(max_norm=MAX_GRADIENT_NORM)
         if "roi_head" in cfg.model:  # a second stage, for a thousand regions where an image has five objects
             cfg.model.train_cfg.rpn_proposal.max_per_img = cfg.model.test_cfg.rpn.max_per_img = PROPOSALS
-            cfg.model.train_cfg.rcnn.sampler.num = PROPOSALS
+            for stage in as_list(cfg.model.train_cfg.rcnn):  # a cascade has several
+                stage.sampler.num = PROPOSALS
             cfg.model.test_cfg.rcnn.max_per_img = DETECTIONS
 
     def keep_predictions(self, cfg: Config, place: Path) -> None:
         _read_by_index(cfg)
-        for evaluator in evaluators(cfg):
+        for evaluator in _coco_evaluators(cfg):
             evaluator.outfile_prefix = str(place)  # mmdet adds .bbox.json and .segm.json
             own = {key for key, value in evaluator.items() if value not in (None, False) and key != "_scope_"}
             if evaluator.type.removeprefix("mmdet.") == "CocoMetric" and own <= _KEPT_WHOLE:
@@ -150,6 +154,14 @@ class Detection(Task):
 
 _KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collect_device"}
 """Arguments of mmdet's ``CocoMetric`` that :class:`~fvnet_mm.engine.coco_metric.FullCocoMetric` has, too."""
+
+
+def _coco_evaluators(cfg: Config) -> Iterator[ConfigDict]:
+    """The evaluator configs of mmdet's ``CocoMetric`` and what is derived from it; others have other arguments."""
+    for evaluator in evaluators(cfg):
+        kind = METRICS.get(evaluator.type)
+        if isinstance(kind, type) and issubclass(kind, CocoMetric):
+            yield evaluator
 
 
 def _read_by_index(cfg: Config) -> None:

@@ -28,6 +28,7 @@ from fvnet_mm.engine.tasks.base import (
     progress_bar,
     refuse_bad,
     scale_images,
+    set_interval,
     set_num_classes,
     shorten_epochs,
 )
@@ -133,8 +134,8 @@ class Segmentation(Task):
         cfg.auto_scale_lr = dict(enable=False, base_batch_size=BATCH)
         cfg.train_cfg.max_iters = ITERATIONS
         cfg.train_cfg.val_interval = ITERATIONS // 2
-        cfg.default_hooks.checkpoint.interval = ITERATIONS // 2
-        cfg.default_hooks.logger.interval = ITERATIONS // 8
+        set_interval(cfg, "checkpoint", ITERATIONS // 2)
+        set_interval(cfg, "logger", ITERATIONS // 8)
         warm_up = ITERATIONS // 8
         cfg.param_scheduler = [
             dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),

@@ -20,7 +20,7 @@ def load_config(arguments: argparse.Namespace) -> Config:
     other flags.
 
     Raises:
-        UserError: The file is missing, is no config or one of mmengine's other dialect, the backbone has no description,
+        UserError: The file is missing, is no config or one of classes, the backbone has no description,
             ``--pretraining`` speaks of no ``--weights``, or an override cannot be applied.
     """
     cfg = read_config(arguments.config, "config")

@@ -159,7 +159,7 @@ def _decode(file: Path) -> tuple[int, int, str | None]:
     try:
         with Image.open(file) as image:
             width, height = image.size
-            image.draft(None, (width // 8, height // 8))
+            image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
             image.load()
             if image.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width

@@ -22,6 +22,13 @@ def test_size_is_that_which_opencv_shows(tmp_path: Path, name: str):
     assert (facts.width, facts.height, facts.fault) == (width, height, None)
 
 
+@pytest.mark.parametrize(("width", "height"), [(7, 60), (60, 7), (1, 1), (8, 8)])
+def test_jpegs_too_small_for_an_eighth_are_sound(tmp_path: Path, width: int, height: int):
+    Image.fromarray(PIXELS[:height, :width]).save(tmp_path / "a.jpg")
+    facts = decode_images(tmp_path, ["a.jpg"])["a.jpg"]
+    assert (facts.width, facts.height, facts.fault) == (width, height, None)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_size_as_opencv_does(tmp_path: Path, orientation: int):
     exif = Image.Exif()

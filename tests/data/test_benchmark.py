@@ -199,6 +199,18 @@ def test_whole_set_is_kept_and_others_are_refused(root: Path, tmp_path: Path):
     assert files(root) == before
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_leads_to_the_set(tmp_path: Path, exists: bool):
+    disk = tmp_path / "disk"
+    (disk / "set" if exists else disk).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(disk / "set")
+    sizes = {"train": 1, "val": 1, "test": 1}
+    assert write_shapes(tmp_path / "link", sizes, image_size=64, workers=1)["images"] == sizes
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in disk.iterdir()] == ["set"]
+    assert find_coco(tmp_path / "link").train.image_count == 1
+
+
 class Killed(BaseException):
     """What takes the place of SIGKILL."""
 

@@ -80,7 +80,7 @@ def write_shapes(
     is the beginning of one with more.
 
     Args:
-        root: folder of the set; its parents are made.
+        root: folder of the set, or a link to it; its parents are made.
         sizes: images of each split, by the names of :data:`SIZES`.
         image_size: width and height in pixels; below :data:`IMAGE_SIZE` the same scenes are scaled down.
         seed: of the set; the benchmark's is 0.
@@ -103,7 +103,7 @@ def write_shapes(
     for split, limit in _LIMITS.items():
         if sizes[split] > limit:
             raise UserError(f"the shapes benchmark has at most {limit:,} images in {split}, not {sizes[split]:,}.")
-    root = Path(root).absolute()
+    root = Path(os.path.realpath(root))  # a link to a folder is no place to rename one to, and may be on another disk
     settings = {"name": "shapes", "version": VERSION, "seed": seed, "images": dict(sizes), "image_size": image_size}
     with written_or_said(str(root)):
         root.parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     possible: list[What] = ["trunk", "model", "predict"] if whole else ["trunk"]
     if arguments.training:
         possible = possible[:2]
-    parts = arguments.what or possible
-    lacking = next((part for part in parts if part not in possible), None)
+    wanted = arguments.what or possible
+    lacking = next((part for part in wanted if part not in possible), None)
     if lacking is not None:
         reason = "is no part of training" if whole else "needs a config, and there are trunks alone"
         raise UserError(f"--what {lacking} {reason}; choose {' or '.join(possible)}.")
@@ -105,7 +105,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     return Plan(
         subjects=tuple(subjects),
         baseline=baseline,
-        parts=tuple(parts),
+        # Not as given: what 'predict' has once begun to measure stays hooked into the model.
+        parts=tuple(part for part in possible if part in wanted),
         sizes=tuple(dict.fromkeys(arguments.sizes or (WHOLE_SIZES if whole else TRUNK_SIZES))),
         batches=tuple(arguments.batch or (CPU_BATCHES if arguments.device == "cpu" else GPU_BATCHES)),
         rounds=arguments.rounds,

@@ -62,6 +62,7 @@ def test_plan_of_a_config_with_other_trunks() -> None:
     assert [subject.whole for subject in plan.subjects] == [True, True, False]
     assert plan.parts == ("trunk", "model", "predict")
     assert plan_of(arguments(CONFIG, training=True)).parts == ("trunk", "model")
+    assert plan_of(arguments(CONFIG, what=["predict", "model", "predict"])).parts == ("model", "predict")
 
 
 @pytest.mark.parametrize(

@@ -84,16 +84,22 @@ def expand(file: SuiteFile, work_dir: Path) -> tuple[Job, ...]:
         UserError: Two jobs are the same or would share a folder, an exclusion or override matches no job, or there is
             none left.
     """
-    jobs = [*_grid(file, work_dir), *(job for run in file.runs for job in _runs(file, run, work_dir))]
+    grid = list(_grid(file, work_dir))
+    jobs = [*grid, *(job for run in file.runs for job in _runs(file, run, work_dir))]
     if not jobs:
         raise UserError("exclude leaves out every job, so there is nothing to train.")
     names: dict[str, Job] = {}
     identities: dict[str, Job] = {}
-    for job in jobs:
+    for number, job in enumerate(jobs):
         if (twin := identities.setdefault(job.identity(), job)) is not job:
             same = f"{job.name} twice" if twin.name == job.name else f"{twin.name} and {job.name}, the same training"
             raise UserError(f"the suite asks for {same}; leave one out.")
         if names.setdefault(job.name, job) is not job:
+            if number < len(grid):  # whose jobs take no names
+                raise UserError(
+                    f"two different jobs of the grid would be called {job.name}; rename a folder or file of one, "
+                    "or list it under runs with a name."
+                )
             raise UserError(f"two different runs would be called {job.name}; give one of them a name.")
     return tuple(jobs)
 

@@ -196,6 +196,18 @@ def test_files_of_the_same_name_in_other_folders_are_other_trainings(
             read(f"runs: [{{{here}, name: a}}, {{{here}, name: b}}]")
 
 
+def test_jobs_of_the_grid_that_would_share_a_name(read: Callable[[str], Suite], tmp_path: Path) -> None:
+    folders = [tmp_path / name / "set" for name in ("x", "y")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    grid = "backbones: [fvnet_t]\nframeworks: [retinanet]\ndata: [{}, {}]"
+    called = "two different jobs of the grid would be called retinanet_fvnet_t_coco_set_seed0; "
+    with pytest.raises(UserError, match=f"{called}rename a folder .* under runs with a name"):
+        read(grid.format(*folders))
+    run = f"{{config: configs/retinanet_fvnet_t_coco.py, name: mine, data: {folders[1]}}}"
+    assert len(read(f"{grid.format(folders[0], 'demo')}\nruns: [{run}]").jobs) == 3
+
+
 def test_the_suites_of_the_repository() -> None:
     demo, paper = (read_suite(ROOT / "suites" / f"{name}.yaml") for name in ("demo", "paper"))
     assert len(demo.jobs) == 2 * 4 * 2

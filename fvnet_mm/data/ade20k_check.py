@@ -17,6 +17,7 @@ from fvnet_mm.data.image_check import (
     decode_images,
     decode_labels,
 )
+from fvnet_mm.data.listing import list_line
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import write_text
 
@@ -29,13 +30,11 @@ class SemanticCounts:
         images: how many there are.
         labelled_share: share of all pixels that have a class; the others are 255 (ignored) or, where classes begin at
             1, 0 (not labelled).
-        ignored_share: share of all pixels that are 255.
         absent_classes: the classes without a pixel, in the order of their labels.
     """
 
     images: int
     labelled_share: float
-    ignored_share: float
     absent_classes: tuple[str, ...]
 
 
@@ -75,8 +74,7 @@ def check_pairs(
             " list."
         )
     absent = tuple(name for label, name in enumerate(classes, split.first_label) if not totals[label])
-    pixels = totals.total()
-    return SemanticCounts(split.image_count, labelled / pixels, totals[IGNORED] / pixels, absent)
+    return SemanticCounts(split.image_count, labelled / totals.total(), absent)
 
 
 def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:
@@ -112,7 +110,7 @@ def without_pairs(split: Ade20kSplit, bad: Sequence[BadImage], list_file: Path) 
         The split with the new list.
 
     Raises:
-        UserError: no pair would be left.
+        UserError: no pair would be left, or a stem cannot be listed.
     """
     names = {pair.name for pair in bad}
     stems = tuple(stem for stem in split.stems if stem not in names)
@@ -121,7 +119,7 @@ def without_pairs(split: Ade20kSplit, bad: Sequence[BadImage], list_file: Path) 
             f"without its {len(names):,} bad images and label maps ({enumerate_offenders([pair.name for pair in bad])})"
             f" {split.image_dir} has none left; mend them."
         )
-    write_text(list_file, "".join(f"{stem}\n" for stem in stems))
+    write_text(list_file, "".join(list_line(stem, split.image_dir) for stem in stems))
     return replace(split, stems=stems, list_file=Path(list_file))
 
 

@@ -14,6 +14,7 @@ from mmpretrain.datasets.custom import find_folders, get_samples
 
 from fvnet_mm.data.coco_document import enumerate_differences, enumerate_offenders
 from fvnet_mm.data.image_check import BadImage, decode_images
+from fvnet_mm.data.listing import list_line
 from fvnet_mm.data.roots import require_folder
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import write_text
@@ -166,13 +167,8 @@ def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: P
     for name, label in list_images(split):
         if name in names:
             continue
-        if not _can_be_listed(name):
-            raise UserError(
-                f"{name!r} in {split.folder} cannot stand in a list of images (it begins with a space, or has a line"
-                " break or bytes that are no UTF-8); rename it, or mend the bad images."
-            )
+        lines.append(list_line(name, split.folder, f" {label}"))
         counts[label] += 1
-        lines.append(f"{name} {label}\n")
     shortened = replace(split, class_counts=tuple(counts), annotation_file=Path(out_file))
     changes = enumerate(zip(split.class_counts, counts, strict=True))
     emptied = [label for label, (before, after) in changes if before > after == 0]
@@ -188,14 +184,6 @@ def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: P
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
-
-
-def _can_be_listed(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return name == name.lstrip() and "\n" not in name and "\r" not in name
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def relabel(split: Ade20kSplit) -> Callable[[str, np.ndarray], None]:
 
 
 def test_sound_split(split: Ade20kSplit):
-    assert check_pairs(split, CLASSES) == SemanticCounts(4, 0.75, 0.0, ())
+    assert check_pairs(split, CLASSES) == SemanticCounts(4, 0.75, ())
     assert find_bad_pairs(split) == []
 
 
@@ -37,7 +37,6 @@ def test_counts_are_those_of_the_pixels(split: Ade20kSplit, relabel: Callable):
         relabel(stem, each)
     counts = check_pairs(split, (*CLASSES, "bird"))
     assert counts.labelled_share == pytest.approx(np.isin(labels, (1, 3)).mean())
-    assert counts.ignored_share == pytest.approx((labels == 255).mean())
     assert counts.absent_classes == ("dog", "bird")
 
 
@@ -94,7 +93,7 @@ def test_palettes_are_read_as_indices(split: Ade20kSplit):
         image = Image.open(split.label_dir / f"{stem}.png")
         image.putpalette([200, 100, 50] * 4)
         image.save(split.label_dir / f"{stem}.png")
-    assert check_pairs(split, CLASSES) == SemanticCounts(4, 0.75, 0.0, ())
+    assert check_pairs(split, CLASSES) == SemanticCounts(4, 0.75, ())
 
 
 def test_split_without_a_label_is_refused(split: Ade20kSplit, relabel: Callable):
@@ -143,6 +142,16 @@ def test_nothing_left_is_refused(spoilt: Ade20kSplit, tmp_path: Path):
     only_bad = replace(spoilt, stems=("t0", "t1"))
     with pytest.raises(UserError, match=r"without its 2 bad images and label maps \('t0', 't1'\) .* has none left"):
         without_pairs(only_bad, find_bad_pairs(only_bad), tmp_path / "good.txt")
+    assert not (tmp_path / "good.txt").exists()
+
+
+@pytest.mark.parametrize("stem", ["t3 ", " t3", "t\n3"])
+def test_stems_that_no_list_can_hold(spoilt: Ade20kSplit, tmp_path: Path, stem: str):
+    (spoilt.image_dir / "t3.jpg").rename(spoilt.image_dir / f"{stem}.jpg")
+    (spoilt.label_dir / "t3.png").rename(spoilt.label_dir / f"{stem}.png")
+    renamed = replace(spoilt, stems=(*spoilt.stems[:3], stem))
+    with pytest.raises(UserError, match="cannot stand in a list of images"):
+        without_pairs(renamed, find_bad_pairs(renamed), tmp_path / "good.txt")
     assert not (tmp_path / "good.txt").exists()
 
 

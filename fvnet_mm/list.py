@@ -40,6 +40,7 @@ COLUMNS = (
 )
 BACKBONE_COLUMNS = ("Backbone", "Type", "Channels", "Initial weights")
 _NUMBERS = {"Trunk (M)", "Whole (M)", "MACs (G)", "Learning rate", "Weight decay", "Batch"}
+_PARTS = ("model", "optim_wrapper.optimizer", "train_cfg", "train_dataloader")  # of a config, that columns tell of
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ def config_table(paths: Iterable[Path]) -> Table:
     """The table of these configs, sorted by framework.
 
     Raises:
-        UserError: One of them cannot be read, or its model cannot be built or counted.
+        UserError: One of them cannot be read or lacks a part, or its model cannot be built or counted.
     """
     from rich.console import Console
     from rich.progress import track
 
-    from fvnet_mm.engine.config_file import read_config
+    from fvnet_mm.engine.config_file import missing_part, read_config
     from fvnet_mm.engine.quiet import without_remarks
 
     counted: dict[str, ModelComplexity] = {}  # schedules share their models
@@ -108,8 +109,9 @@ def config_table(paths: Iterable[Path]) -> Table:
     progress = Console(stderr=True)
     for path in track(list(paths), "counting", console=progress, transient=True, disable=not progress.is_terminal):
         cfg = read_config(path, "config")
-        if not isinstance(cfg.get("model"), dict):
-            raise UserError(f"{path} has no model; --configs DIR takes a folder of configs like this repository's.")
+        part = missing_part(cfg, *_PARTS)
+        if part is not None:
+            raise UserError(f"{path} has no {part}; --configs DIR takes a folder of configs like this repository's.")
         rows = sections.setdefault(_framework(path.stem), [])
         with without_remarks():
             rows.append(_row(path.stem, cfg, counted))

@@ -90,6 +90,17 @@ def test_mistakes_end_in_one_sentence(listed, tmp_path):
     status, _, error = listed("--configs", tmp_path)
     assert (status, len(error.splitlines())) == (2, 1)
     assert "part.py has no model" in error
+    text = "model = dict(type='RetinaNet')\n"
+    for line, missing in [
+        ("", "optim_wrapper.optimizer"),
+        ("optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))\n", "train_cfg"),
+        ("train_cfg = dict(max_epochs=1)\n", "train_dataloader"),
+    ]:
+        text += line
+        (tmp_path / "part.py").write_text(text)
+        status, _, error = listed("--configs", tmp_path)
+        assert (status, len(error.splitlines())) == (2, 1)
+        assert f"part.py has no {missing}; --configs DIR takes" in error
 
 
 def test_as_a_module_from_anywhere(tmp_path):

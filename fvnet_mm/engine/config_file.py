@@ -189,6 +189,17 @@ def _read_option(option: str) -> dict[str, object]:
         raise UserError(f"--cfg-options {option} cannot be read: {error}") from error
 
 
+def missing_part(cfg: Config, *parts: str) -> str | None:
+    """The first of some parts of a config, such as 'optim_wrapper.optimizer', that it says nothing of, or None."""
+    for part in parts:
+        found = cfg
+        for key in part.split("."):
+            found = found.get(key) if isinstance(found, Config | dict) else None
+        if not isinstance(found, dict | list | tuple):
+            return part
+    return None
+
+
 def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     """The data set inside wrappers such as ``RepeatDataset``.
 

@@ -17,7 +17,7 @@ from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.building import building
 from fvnet_mm.engine.checkpoint import newest_checkpoint
 from fvnet_mm.engine.config import load_config
-from fvnet_mm.engine.config_file import apply_overrides
+from fvnet_mm.engine.config_file import apply_overrides, missing_part
 from fvnet_mm.engine.data_source import images_per_epoch, select_data
 from fvnet_mm.engine.download import locate
 from fvnet_mm.engine.environment import untested_versions
@@ -176,12 +176,9 @@ def _test(cfg: Config, arguments: argparse.Namespace) -> RunResult:
 
 def _require(cfg: Config, *parts: str) -> None:
     """Raises a UserError if a config says nothing of a part that the run needs."""
-    for part in parts:
-        found = cfg
-        for key in part.split("."):
-            found = found.get(key) if isinstance(found, Config | dict) else None
-        if not isinstance(found, dict | list | tuple):
-            raise UserError(f"{cfg.filename} has no settings in {part}, which this tool needs; complete the config.")
+    part = missing_part(cfg, *parts)
+    if part is not None:
+        raise UserError(f"{cfg.filename} has no settings in {part}, which this tool needs; complete the config.")
 
 
 def _override_again(cfg: Config, options: list[str]) -> None:

@@ -62,6 +62,8 @@ class Facts:
         task: Name of its task's class.
         framework: As in the protocol.
         assumed: The benchmark whose number of images is taken, since it is not here; else None.
+        data_set: Key in the config of the innermost training data set.
+        set_images: Training images of that set, whether or not the job takes all of them.
         trained_images: Forward passes of single images, over the whole training.
         evaluated_images: The same of all evaluations together.
         val_images: Of one evaluation.
@@ -76,6 +78,8 @@ class Facts:
     task: str
     framework: str
     assumed: str | None
+    data_set: str
+    set_images: int
     trained_images: int
     evaluated_images: int
     val_images: int
@@ -143,17 +147,17 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     try:
         if (data := data_of(job, cfg, task)) not in counted:
             counted[data] = count_images(job, cfg, task)
-        train_images, val_images = counted[data]
+        set_images, val_images = counted[data]
     except UserError:
         benchmark = BENCHMARKS[kind]
         if job.data != OWN or not _is_absent(benchmark, cfg):
             raise
-        assumed, (train_images, val_images) = benchmark.name, IMAGES[benchmark.name]
+        assumed, (set_images, val_images) = benchmark.name, IMAGES[benchmark.name]
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
     require_whole(cfg)
-    train_images = used_images(cfg, train_images)
+    train_images = used_images(cfg, set_images)
     digest = _digest(cfg, job)
     workers = cfg.train_dataloader.get("num_workers", 0)
     plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)
@@ -167,6 +171,8 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         task=kind,
         framework=framework_of(cfg.model),
         assumed=assumed,
+        data_set=_innermost_key(cfg),
+        set_images=set_images,
         trained_images=length * train_images if by_epoch else plan.steps * plan.effective,
         evaluated_images=evaluations * val_images,
         val_images=val_images,
@@ -177,6 +183,14 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
         digest=digest,
     )
+
+
+def _innermost_key(cfg: Config) -> str:
+    """Where the training data set is that :func:`innermost_dataset` finds."""
+    key, dataset = "train_dataloader.dataset", cfg.train_dataloader.dataset
+    while "dataset" in dataset:
+        key, dataset = f"{key}.dataset", dataset.dataset
+    return key
 
 
 def _is_absent(benchmark: Benchmark, cfg: Config) -> bool:

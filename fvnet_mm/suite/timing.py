@@ -101,19 +101,26 @@ def measure(job: Job, facts: Facts, steps: int, warm_up: int, small: bool, threa
     Args:
         job: Of a suite; its own data is not read unless it is the demo's, but images generated in its layout.
         facts: Of the job.
-        steps: To time.
+        steps: To time; fewer where the demo's images are fewer.
         warm_up: To take before.
         small: Take the smallest batch that the model works with in place of the job's own, and float32, as on a CPU.
         threads: Of the process; None for torch's own choice.
 
     Raises:
-        UserError: The training failed.
+        UserError: The training failed, or the demo has too few images.
     """
     # Norms over a pooled vector, as segmentors have, need two images.
     batch = min(facts.batch, 1 if facts.task == "Detection" else 2) if small else facts.batch
+    passes = steps + warm_up
+    if job.data == DEMO and facts.by_epoch:
+        passes = min(passes, facts.set_images // batch)
+        if passes <= warm_up:
+            raise UserError(
+                f"the demo's {facts.set_images} images are {passes} batches of {batch}, and steps are timed after "
+                f"{warm_up} to warm up; set train_dataloader.batch_size to less."
+            )
     with tempfile.TemporaryDirectory(prefix="fvnet_mm_plan_") as place:
         folder = Path(place)
-        passes = steps + warm_up
         data = job.data
         shown = facts.val_images if data == DEMO else 4 * facts.val_batch if small else 64
         if job.data != DEMO:
@@ -154,9 +161,8 @@ def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
     if not facts.by_epoch:
         names = ("train_cfg.max_iters", "train_cfg.val_interval", "default_hooks.checkpoint.interval")
         return [*options, *(f"{name}={passes}" for name in names)]
-    if job.data == DEMO:
-        options.append(f"train_dataloader.dataset.indices={passes * batch}")
-    return [*options, "train_cfg.max_epochs=1"]
+    # After the job's own options, which may take fewer.
+    return [*options, f"{facts.data_set}.indices={passes * batch}", "train_cfg.max_epochs=1"]
 
 
 def _read(work_dir: Path, batch: int, warm_up: int, val_batch: int, evaluated: int) -> Timing:

@@ -162,6 +162,7 @@ def test_data_of_many_configs_is_counted_once(
 
 def test_hours_and_bytes(tmp_path: Path) -> None:
     known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, val_batch=1, digest="")
+    known |= dict(data_set="train_dataloader.dataset", set_images=3600)
     facts = Facts(
         **known, trained_images=7200, evaluated_images=3600, val_images=100, batch=2, workers=2, checkpoints=4
     )

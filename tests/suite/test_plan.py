@@ -3,11 +3,18 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 
+from fvnet_mm.cli import tool_parser
+from fvnet_mm.data.shapes import write_coco_shapes
+from fvnet_mm.engine.config import load_config
+from fvnet_mm.engine.data_source import used_images
 from fvnet_mm.errors import UserError
-from fvnet_mm.suite import plan
+from fvnet_mm.suite import plan, timing
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.reading import Suite
@@ -38,6 +45,49 @@ def test_what_a_measurement_depends_on(read: Callable[[str], Suite], monkeypatch
     assert len({key(), *(key(**other) for other in others)}) == 1 + len(others)
 
 
+@pytest.mark.parametrize("data", ["demo", "{}"])
+@pytest.mark.parametrize(
+    ("config", "data_set"),
+    [
+        ("retinanet_fvnet_t_coco", "train_dataloader.dataset"),
+        ("retinanet_fvnet_s_shapes", "train_dataloader.dataset.dataset"),  # in memory
+    ],
+)
+def test_as_many_images_are_timed_as_the_steps_need(
+    config: str,
+    data_set: str,
+    data: str,
+    read: Callable[[str], Suite],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However few the job itself takes."""
+    write_coco_shapes(tmp_path / "set", 3, 2, (64, 48))
+    place = data.format(tmp_path / "set")
+    (job,) = read(f"runs: [{{config: configs/{config}.py, data: {place}, cfg_options: [{data_set}.indices=1]}}]").jobs
+    facts = facts_of(job, {})
+    trained: list[Config] = []
+
+    def train(words: list[str], **_: object) -> SimpleNamespace:
+        arguments, _ = tool_parser("").parse_known_args(words[2:])
+        trained.append(load_config(arguments))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(timing.subprocess, "run", train)
+    for batch, steps, images in [(4, 2, 12), *([(64, 99, 256)] if data == "demo" else [])]:
+        with pytest.raises(UserError):  # of the training that does not take place
+            timing.measure(job, replace(facts, batch=batch), steps, 1, False, 1)
+        assert used_images(trained[-1], 1000) == images
+        assert trained[-1].train_dataloader.dataset.get("indices") == (images if data_set.count(".") == 1 else None)
+
+
+def test_a_demo_too_small_to_time(read: Callable[[str], Suite]) -> None:
+    (job,) = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo}]").jobs
+    facts = replace(facts_of(job, {}), batch=200)
+    with pytest.raises(UserError, match="the demo's 256 images are 1 batches of 200, and steps are timed after 5"):
+        timing.measure(job, facts, 20, 5, False, 1)
+
+
 def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
     """An hour of training and a gigabyte each, of two seeds; another training could not be timed."""
     jobs = read("runs: [{config: configs/retinanet_fvnet_t_coco.py, data: demo, seeds: [0, 1]}]").jobs
@@ -45,6 +95,8 @@ def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
         task="Detection",
         framework="retinanet",
         assumed=None,
+        data_set="train_dataloader.dataset",
+        set_images=150,
         by_epoch=True,
         trained_images=1800,
         evaluated_images=0,
@@ -55,7 +107,7 @@ def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
         checkpoints=1,
         digest="",
     )
-    timing = Timing(
+    measured = Timing(
         device="x",
         threads=1,
         steps=1,
@@ -70,7 +122,7 @@ def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
         prediction_bytes=0,
         other_bytes=0,
     )
-    entries = [plan.Entry(jobs, facts, timing), plan.Entry(jobs[:1], note="cannot be planned")]
+    entries = [plan.Entry(jobs, facts, measured), plan.Entry(jobs[:1], note="cannot be planned")]
     lines = list(plan._sums(entries, [*jobs, jobs[0]], on_gpu=False))
     assert lines[:2] == [
         "3 jobs, 2 different trainings",

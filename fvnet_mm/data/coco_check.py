@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +94,22 @@ def check_outlines(split: CocoSplit, documents: CocoDocuments) -> None:
         index.unsound_outlines,
         f"{path}: the segmentation of {{count}} of {total} objects ({{first}}) is neither a list of polygons"
         " [x, y, x, y, x, y ...] nor run lengths of the image's size; export it again.",
+    )
+
+
+def count_sides(split: CocoSplit, documents: CocoDocuments, classes: Collection[str]) -> Counter[tuple[bool, int]]:
+    """Count a split's images by what mmdet's filter asks of them: whether they hold an object, and the shorter side.
+
+    Args:
+        split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
+        documents: reads the annotation file.
+        classes: names of the categories whose objects count, those that are too thin to be used among them.
+    """
+    index = documents.index(split.annotation_file)
+    wanted = {category["id"] for category in index.categories if category["name"] in classes}
+    return Counter(
+        (not wanted.isdisjoint(held), min(image["width"], image["height"]))
+        for image, held in zip(index.images, index.held, strict=True)
     )
 
 
@@ -199,16 +215,13 @@ def _missing_files(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _count_oddities(document: CocoDocument) -> AnnotationCounts:
     sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
-    skipped, used_images = 0, set()
+    skipped = 0
     for annotation in document.annotations:
         x, y, width, height = annotation["bbox"]
         image_width, image_height = sizes[annotation["image_id"]]
         inside = min(x + width, image_width) > max(x, 0) and min(y + height, image_height) > max(y, 0)
-        if inside and width >= 1 and height >= 1 and annotation["area"] > 0:
-            used_images.add(annotation["image_id"])
-        else:
-            skipped += 1
-    return AnnotationCounts(skipped, len(document.images) - len(used_images))
+        skipped += not (inside and width >= 1 and height >= 1 and annotation["area"] > 0)
+    return AnnotationCounts(skipped)
 
 
 def _reason(facts: ImageFacts | None, width: float, height: float) -> str | None:

@@ -12,7 +12,7 @@ from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoIma
 from fvnet_mm.data.coco_outline import is_outline
 from fvnet_mm.files import sha256_of, write_text
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,9 @@ class AnnotationCounts:
 
     Attributes:
         skipped_boxes: annotations that mmdet leaves out, being thinner than a pixel or outside their image.
-        images_without_objects: images without an annotation that is used.
     """
 
     skipped_boxes: int
-    images_without_objects: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class CocoIndex:
         path: of the file.
         sha256: of its bytes.
         images: the entries of ``images``, with the keys that :class:`CocoImage` says.
+        held: ids of the categories of each image's annotations, used or not.
         categories: the entries of ``categories``.
         annotation_count: number of annotations.
         without_outline: ids of the annotations without a segmentation.
@@ -46,6 +45,7 @@ class CocoIndex:
     path: Path
     sha256: str
     images: list[CocoImage]
+    held: list[list[int]]
     categories: list[CocoCategoryEntry]
     annotation_count: int
     without_outline: list[int]
@@ -122,10 +122,14 @@ def sha256_of_annotations(path: Path) -> str:
 def _index_of(document: CocoDocument) -> CocoIndex:
     keys = CocoImage.__annotations__
     sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
+    held: dict[int, set[int]] = {image["id"]: set() for image in document.images}
+    for annotation in document.annotations:
+        held.get(annotation["image_id"], set()).add(annotation["category_id"])
     return CocoIndex(
         document.path,
         sha256_of(document.path),
         [{key: image[key] for key in keys} for image in document.images],
+        [sorted(held[image["id"]]) for image in document.images],
         [{"id": category["id"], "name": category["name"]} for category in document.categories],
         len(document.annotations),
         [annotation["id"] for annotation in document.annotations if not annotation.get("segmentation")],

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
 from fvnet_mm.engine.config_file import innermost_dataset
-from fvnet_mm.engine.tasks import DataSource, task_of
+from fvnet_mm.engine.tasks import DataSource, DataSplit, task_of
 from fvnet_mm.errors import UserError
 from fvnet_mm.records.words import name_of
 
@@ -43,7 +44,7 @@ def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str]
         task.use(cfg, source.folder)
     if is_main_process():
         barrier()
-    return source
+    return replace(source, warnings=(*source.warnings, *_filter_warnings(cfg, source)))
 
 
 def require_whole(cfg: Config) -> None:
@@ -90,13 +91,57 @@ def used_images(cfg: Config, images: int) -> int:
     return used
 
 
-def images_per_epoch(cfg: Config, images: int) -> int:
-    """How many images the training's loader reads in an epoch: :func:`used_images`, each as often as it is repeated."""
-    count, dataset = used_images(cfg, images), cfg.train_dataloader.dataset
+def images_per_epoch(cfg: Config, split: DataSplit) -> int:
+    """How many images the training's loader reads in an epoch: :func:`trained_images`, each as often as repeated."""
+    return trained_images(cfg, split) * repetitions(cfg)
+
+
+def repetitions(cfg: Config) -> int:
+    """How many times an epoch reads each training image, by wrappers such as ``RepeatDataset``."""
+    times, dataset = 1, cfg.train_dataloader.dataset
     while "dataset" in dataset:
-        count *= dataset.get("times", 1) if name_of(dataset) == "RepeatDataset" else 1
+        times *= dataset.get("times", 1) if name_of(dataset) == "RepeatDataset" else 1
         dataset = dataset.dataset
-    return count
+    return times
+
+
+def trained_images(cfg: Config, split: DataSplit) -> int:
+    """Images of a checked training split that are trained on, after the data set's filter and its ``indices``.
+
+    Raises:
+        UserError: As :func:`used_images`.
+    """
+    return used_images(cfg, split.images - sum(_filtered(cfg, split)))
+
+
+def _filtered(cfg: Config, split: DataSplit) -> tuple[int, int]:
+    """Images that mmdet's ``filter_cfg`` drops: those without an object, and of the others those that are too small."""
+    wanted = innermost_dataset(cfg.train_dataloader.dataset).get("filter_cfg") or {}
+    with_objects, smallest = wanted.get("filter_empty_gt", False), wanted.get("min_size", 0)
+    empty = sum(count for (holds, _), count in split.sides.items() if with_objects and not holds)
+    small = sum(
+        count for (holds, side), count in split.sides.items() if side < smallest and (holds or not with_objects)
+    )
+    return empty, small
+
+
+def _filter_warnings(cfg: Config, source: DataSource) -> list[str]:
+    """What the training data set's filter drops, if it drops any.
+
+    Raises:
+        UserError: It drops all.
+    """
+    warnings = []
+    for split in source.splits:
+        if split.name == "train" and (dropped := _filtered(cfg, split)) != (0, 0):
+            smallest = innermost_dataset(cfg.train_dataloader.dataset).filter_cfg.get("min_size", 0)
+            reasons = [f"{dropped[0]} have no objects"] * (dropped[0] > 0)
+            reasons += [f"{dropped[1]} are below {smallest} pixels"] * (dropped[1] > 0)
+            sentence = f"{sum(dropped)} of {split.images} training images are unused: {', '.join(reasons)}"
+            if sum(dropped) == split.images:
+                raise UserError(f"{sentence}; train_dataloader.dataset.filter_cfg says which are left out.")
+            warnings.append(sentence)
+    return warnings
 
 
 def demo_folder(work_dir: Path) -> Path:

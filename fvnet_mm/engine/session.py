@@ -110,7 +110,7 @@ def _train(cfg: Config, arguments: argparse.Namespace, signals: StopSignals, war
     if cfg.model.get("teacher", {}).get("checkpoint"):
         locate(cfg.model.teacher.checkpoint)  # before anything is built, as all weights
     notes, resumed = choose_weights(cfg, arguments.resume)
-    plan = plan_batch(cfg, images_per_epoch(cfg, data.images("train")), get_world_size(), arguments.auto_scale_lr)
+    plan = plan_batch(cfg, images_per_epoch(cfg, data.split("train")), get_world_size(), arguments.auto_scale_lr)
     if resumed is not None:
         refuse_changes(cfg, resumed, data, get_world_size(), arguments.resume_other_config)
     runner = _build_runner(cfg, PREDICTIONS)

@@ -13,7 +13,7 @@ from fvnet_mm import __version__
 from fvnet_mm.bench.complexity import count_parameters
 from fvnet_mm.engine.batch import BatchPlan
 from fvnet_mm.engine.building import unwrapped
-from fvnet_mm.engine.data_source import used_images
+from fvnet_mm.engine.data_source import trained_images
 from fvnet_mm.engine.run_facts import convolves_in_tf32
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.engine.tasks.base import DataSplit
@@ -65,7 +65,7 @@ def _config(cfg: Config) -> str:
 
 def _summary(cfg: Config, split: DataSplit) -> str:
     """What a split holds, and first how much of it is used where that is a part."""
-    used = used_images(cfg, split.images) if split.name == "train" else split.images
+    used = trained_images(cfg, split) if split.name == "train" else split.images
     return split.summary if used == split.images else f"{used} of {split.summary}"
 
 

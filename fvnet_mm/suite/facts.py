@@ -15,7 +15,7 @@ from fvnet_mm.data.published_sets import ADE20K, COCO, IMAGENET, IMAGES
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides, innermost_dataset
-from fvnet_mm.engine.data_source import require_whole, used_images
+from fvnet_mm.engine.data_source import repetitions, require_whole, used_images
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import Task
 from fvnet_mm.errors import UserError
@@ -157,7 +157,7 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
     require_whole(cfg)
-    train_images = used_images(cfg, set_images)
+    train_images = used_images(cfg, set_images) * repetitions(cfg)
     digest = _digest(cfg, job)
     workers = cfg.train_dataloader.get("num_workers", 0)
     plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)

@@ -10,7 +10,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from fvnet_mm.engine.batch import plan_batch
-from fvnet_mm.engine.data_source import images_per_epoch, used_images
+from fvnet_mm.engine.data_source import images_per_epoch
+from fvnet_mm.engine.tasks import DataSplit
 from fvnet_mm.errors import UserError
 
 
@@ -292,8 +293,9 @@ def test_a_repeated_data_set_has_longer_epochs() -> None:
     cfg = make_config(per_device=1)
     inner = dict(type="RepeatDataset", times=5, dataset=dict(type="CocoDataset"))
     cfg.train_dataloader.dataset = dict(type="mmdet.RepeatDataset", times=10, dataset=inner)
-    assert (used_images(cfg, 8), images_per_epoch(cfg, 8)) == (8, 400)
-    plan = plan_batch(cfg, images_per_epoch(cfg, 8), 1, auto_scale_lr=False)
+    split = DataSplit("train", 8, "")
+    assert images_per_epoch(cfg, split) == 400
+    plan = plan_batch(cfg, images_per_epoch(cfg, split), 1, auto_scale_lr=False)
     assert (plan.effective, plan.steps_per_epoch) == (16, 25)
     cfg.train_dataloader.dataset = dict(type="ResidentDataset", dataset=dict(type="CocoDataset", indices=6))
-    assert images_per_epoch(cfg, 8) == 6
+    assert images_per_epoch(cfg, split) == 6

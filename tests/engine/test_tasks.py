@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from fvnet_mm.engine.checkpoint import read_checkpoint
+from fvnet_mm.engine.data_source import select_data, trained_images
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import scale_images, set_num_classes
 from fvnet_mm.errors import UserError
@@ -247,6 +250,64 @@ def test_weights_of_ones_own(
     assert run("train", SEMANTIC_FPN, "--weights", tmp_path / "no.pth", "--work-dir", tmp_path / "c", *words) == 2
     assert "no.pth" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+@pytest.fixture
+def filtered_coco(tiny_coco: Path, tmp_path: Path) -> Path:
+    """Eight training images: two have no objects, one of these and another are 31 pixels high, the last is broken."""
+    root = Path(shutil.copytree(tiny_coco, tmp_path / "set"))
+    file = root / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    images = content["images"]
+    empty = [image["id"] for image in images[:2]]
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] not in empty]
+    for image in images[1:3]:
+        path = root / "train2017" / image["file_name"]
+        Image.fromarray(np.asarray(Image.open(path))[:31]).save(path)
+        image["height"] = 31
+    (root / "train2017" / images[7]["file_name"]).write_bytes(b"")
+    file.write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("setting", "trained", "sentence"),
+    [
+        (dict(), 4, "3 of 7 training images are unused: 2 have no objects, 1 are below 32 pixels"),
+        (dict(min_size=0), 5, "2 of 7 training images are unused: 2 have no objects"),
+        (dict(filter_empty_gt=False), 5, "2 of 7 training images are unused: 2 are below 32 pixels"),
+        (dict(filter_empty_gt=False, min_size=31), 7, None),
+    ],
+)
+def test_images_that_the_data_set_drops(
+    setting: dict[str, object], trained: int, sentence: str | None, filtered_coco: Path, tmp_path: Path
+) -> None:
+    cfg = Config.fromfile(CONFIGS / "retinanet_fvnet_t_coco.py")
+    cfg.work_dir = str(tmp_path / "work")
+    cfg.train_dataloader.dataset.filter_cfg |= setting
+    arguments = Namespace(demo=False, data=filtered_coco, skip_bad_images=True)
+    source = select_data(cfg, arguments)
+    assert source.warnings == ((sentence,) if sentence else ())
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        assert len(DATASETS.build(cfg.train_dataloader.dataset)) == trained
+    assert trained_images(cfg, source.split("train")) == trained
+    cfg.train_dataloader.dataset.indices = 6  # of those that are left
+    assert trained_images(cfg, source.split("train")) == min(trained, 6)
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True, min_size=65)
+    with pytest.raises(UserError, match=r"7 of 7 training images are unused: 2 have .*, 5 are below 65 pixels; "):
+        select_data(cfg, arguments)
+
+
+def test_the_steps_are_those_of_the_images_that_are_left(
+    run: Run, filtered_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", filtered_coco, "--skip-bad-images", "--work-dir", tmp_path / "work", *small_run]
+    assert run("train", CONFIGS / "retinanet_fvnet_t_coco.py", *words, "train_cfg.max_epochs=1") == 0
+    screen = capsys.readouterr().out
+    assert f"train data {filtered_coco.name}: 4 of 7 images" in screen
+    assert "1 epoch of 2 optimizer steps" in screen
+    assert "3 of 7 training images are unused" in screen
+    assert len(losses(tmp_path / "work")) == 2
 
 
 def test_a_classifiers_folder_of_another_name(tiny_classes: Path, tmp_path: Path) -> None:

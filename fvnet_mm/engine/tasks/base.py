@@ -2,9 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -21,11 +21,19 @@ Folder = CocoFolder | Ade20kFolder | ImageFolder
 
 @dataclass(frozen=True)
 class DataSplit:
-    """A checked split: its name, number of images, and a line about it for the start screen."""
+    """A checked split.
+
+    Attributes:
+        name: 'train' or 'val'.
+        images: Their number.
+        summary: A line about it for the start screen.
+        sides: Of detection: images by whether they hold an object, and the shorter side in pixels.
+    """
 
     name: str
     images: int
     summary: str
+    sides: Mapping[tuple[bool, int], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,9 @@ class DataSource:
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def images(self, name: str) -> int:
-        """Number of images of a split."""
-        return next(split.images for split in self.splits if split.name == name)
+    def split(self, name: str) -> DataSplit:
+        """A split by its name."""
+        return next(split for split in self.splits if split.name == name)
 
 
 class Task(ABC):

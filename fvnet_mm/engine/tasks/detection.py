@@ -8,7 +8,13 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.config import Config, ConfigDict
 
-from fvnet_mm.data.coco_check import check_annotations, check_outlines, find_bad_images, without_images
+from fvnet_mm.data.coco_check import (
+    check_annotations,
+    check_outlines,
+    count_sides,
+    find_bad_images,
+    without_images,
+)
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, as_split, find_coco
 from fvnet_mm.data.shapes import write_coco_shapes
@@ -104,7 +110,8 @@ class Detection(Task):
                 split = without_images(split, bad, good, self._documents)
             skipped += reasons
             used[split.name] = split
-            summaries.append(DataSplit(split.name, split.image_count, _summary(split, unused)))
+            sides = count_sides(split, self._documents, folder.classes)
+            summaries.append(DataSplit(split.name, split.image_count, _summary(split, unused), sides))
         for document in self._documents.taken():
             hand_over(document)
         return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))

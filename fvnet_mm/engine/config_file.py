@@ -5,16 +5,18 @@ import difflib
 import json
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import mmengine.config.config as config_module
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import Registry
 
 from fvnet_mm.engine.building import in_words
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.words import dataset_layers
 
 
 class FormattedConfig(Config):
@@ -206,14 +208,22 @@ def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     Raises:
         UserError: There are several.
     """
-    while "dataset" in dataset:
-        dataset = dataset.dataset
+    dataset = dataset_layers(dataset)[-1]
     if "datasets" in dataset:
         raise UserError(
             f"the config joins {len(dataset.datasets)} data sets ({dataset.type}), and one is checked and replaced; "
             "write a single data set in their place."
         )
     return dataset
+
+
+def class_of(settings: Mapping[str, object], registry: Registry, scope: str | None) -> object | None:
+    """The class that a part of a config names, looked for as in the default scope; None if no library has it."""
+    kind = settings.get("type")
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(scope) as scoped:
+        return scoped.get(kind)
 
 
 def replace_sync_batch_norm(config: ConfigDict, kind: str) -> bool:

@@ -1,6 +1,7 @@
 """Which data a run reads: a generated set, a folder that the user names, or what the config says; checked first."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from mmengine.dist import barrier, is_main_process
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks import DataSource, DataSplit, task_of
 from fvnet_mm.errors import UserError
-from fvnet_mm.records.words import name_of
+from fvnet_mm.records.words import dataset_layers, name_of
 
 
 def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str] = ("train", "val")) -> DataSource:
@@ -98,11 +99,8 @@ def images_per_epoch(cfg: Config, split: DataSplit) -> int:
 
 def repetitions(cfg: Config) -> int:
     """How many times an epoch reads each training image, by wrappers such as ``RepeatDataset``."""
-    times, dataset = 1, cfg.train_dataloader.dataset
-    while "dataset" in dataset:
-        times *= dataset.get("times", 1) if name_of(dataset) == "RepeatDataset" else 1
-        dataset = dataset.dataset
-    return times
+    layers = dataset_layers(cfg.train_dataloader.dataset)
+    return math.prod(layer.get("times", 1) for layer in layers if name_of(layer) == "RepeatDataset")
 
 
 def trained_images(cfg: Config, split: DataSplit) -> int:

@@ -14,11 +14,11 @@ from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
+from fvnet_mm.engine.earlier_record import continued_protocol, is_kept, record_of_training, resumed_record
 from fvnet_mm.engine.hooks import counts_iterations, steps_done
 from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
 from fvnet_mm.engine.run_facts import (
-    changes_of_trunk,
     command_line,
     describe_backbone,
     describe_complexity,
@@ -35,17 +35,10 @@ from fvnet_mm.engine.run_facts import (
 )
 from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
-from fvnet_mm.errors import UserError
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
-from fvnet_mm.records.from_config import (
-    TEST_FIELDS,
-    fields_of_test,
-    fields_of_training,
-    framework_of,
-    task_of,
-)
-from fvnet_mm.records.reading import RECORD, TEST_RECORD, NewerRecord, read_record, write_record
+from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
+from fvnet_mm.records.reading import RECORD, TEST_RECORD, write_record
 
 
 class RecordHook(Hook):
@@ -145,14 +138,14 @@ class RecordHook(Hook):
                     f"the trunk trains nothing in {fields['frozen_stages']:.200}, and no frozen_stages of it says so: "
                     "its runs share a table only with those that freeze parts of these names"
                 )
-            earlier = self._earlier(runner)
+            earlier = resumed_record(self.resumed)
         else:
-            trained = self._training_of(self.tested)
+            trained = record_of_training(self.tested)
             if trained is not None:
                 rest = trained.protocol.model_dump(exclude={*TEST_FIELDS, "fingerprint"})
                 split = trained.data.train if trained.data else None
                 fields |= rest | dict(data=digest_of_data(data.model_copy(update=dict(train=split))))
-            if _of_training(self._file):
+            if is_kept(self._file):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
         weights = known.weights if known else describe_weights(runner.model, runner.fine_tuned_from)
@@ -184,51 +177,8 @@ class RecordHook(Hook):
             result=earlier.result if earlier and evaluations == earlier.evaluations else None,
         )
         if earlier is not None:
-            self._compare(runner, earlier)
+            self._set(protocol=continued_protocol(earlier, self._record))
         self._write()
-
-    def _earlier(self, runner: Runner) -> RunRecord | None:
-        """The record of the training that is resumed."""
-        file = self.resumed.parent / RECORD if self.resumed else None
-        if file is None or not file.exists():
-            return None
-        try:
-            record = read_record(file)
-        except NewerRecord:
-            raise
-        except UserError as error:
-            runner.logger.warning(f"{error} The record begins anew; that file is {set_aside(file)} now.")
-            return None
-        return record if record.origin == "train" else None
-
-    def _compare(self, runner: Runner, earlier: RunRecord) -> None:
-        """Resumed weights began from what the first record says; all else should be as it was.
-
-        What is not, is None from then on, "not known": a run of two protocols is of neither. Neither is it a seed of
-        the trunk that it goes on with if it began with another one, so that its initial weights are unknown then.
-        """
-        then, now = earlier.protocol.model_dump(exclude={"fingerprint"}), self._record.protocol
-        differences = earlier.protocol.differences(now)
-        differences.pop("pretraining", None)
-        trunks = changes_of_trunk(earlier.backbone, self._record.backbone)
-        mixed = dict.fromkeys([*differences, *(["pretraining"] if trunks else [])])
-        self._set(protocol=Protocol(**(then | mixed)))
-        new = trunks | {name: pair for name, pair in differences.items() if pair[0] is not None}
-        if new:
-            changes = ", ".join(f"{name} {old} then and {new} now" for name, (old, new) in new.items())
-            runner.logger.warning(
-                f"the training goes on under another protocol than it began, so that no table ranks it beside runs of "
-                f"either: {changes}"
-            )
-
-    def _training_of(self, checkpoint: Path) -> RunRecord | None:
-        """The record of the training that wrote this very checkpoint, from the checkpoint's folder."""
-        try:
-            record = read_record(checkpoint.parent / RECORD)
-        except UserError:  # there is none, or it tells nothing
-            return None
-        written = record.origin == "train" and record.checkpoint_sha256
-        return record if written and record.checkpoint_sha256 == sha256_of(checkpoint) else None
 
     def _complexity(self, runner: Runner) -> Complexity | None:
         try:
@@ -290,14 +240,6 @@ class RecordHook(Hook):
             print_log(f"the disk is full: {self._file} stays as it was ({error.strerror})", "current", logging.WARNING)
 
 
-def set_aside(file: Path) -> Path:
-    """Where the main process has moved a record that cannot be read."""
-    aside = file.with_name(f"unreadable_{file.name}")
-    if is_main_process():
-        file.replace(aside)
-    return aside
-
-
 def current_checkpoint(runner: Runner) -> Path | None:
     """The checkpoint of a training's present state, if it was written."""
     name = f"iter_{runner.iter}.pth" if counts_iterations(runner) else f"epoch_{runner.epoch}.pth"
@@ -319,13 +261,3 @@ def _config(runner: Runner, folder: Path) -> Config:
     if not file.is_file():
         return Config(name=name)
     return Config(name=name, file=file.relative_to(runner.work_dir).as_posix(), sha256=sha256_of(file))
-
-
-def _of_training(file: Path) -> bool:
-    """Whether a record is there that a test must not write over: a training's, or one that cannot be read."""
-    if not file.exists():
-        return False
-    try:
-        return read_record(file).origin != "test"
-    except UserError:
-        return True

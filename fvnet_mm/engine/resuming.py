@@ -14,8 +14,9 @@ from fvnet_mm.engine.agreement import decided_by_main
 from fvnet_mm.engine.checkpoint import newest_checkpoint, numbered_checkpoints, remove_checkpoint
 from fvnet_mm.engine.data_source import demo_folder
 from fvnet_mm.engine.download import locate
+from fvnet_mm.engine.earlier_record import set_aside
 from fvnet_mm.engine.hooks import counts_iterations
-from fvnet_mm.engine.record import RecordHook, set_aside
+from fvnet_mm.engine.record import RecordHook
 from fvnet_mm.engine.run_facts import (
     changes_of_trunk,
     describe_backbone,

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.registry import MODELS
 
 from fvnet_mm.engine.building import is_users
+from fvnet_mm.engine.config_file import class_of
 from fvnet_mm.files import sha256_of
 
 
@@ -25,21 +26,12 @@ def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
     Returns:
         None for a trunk of the suite or of an installed library, and where there is no such class or file.
     """
-    kind = _class_of(trunk, scope)
+    own = MODELS.module_dict.get(trunk.get("type"))  # the suite's; spares reading the libraries
+    kind = own or class_of(trunk, MODELS, scope)
     files = _own_files(kind.__module__) if kind is not None else set()
     if not files:
         return None
     return hashlib.sha256("".join(sorted(map(sha256_of, files))).encode()).hexdigest()
-
-
-def _class_of(trunk: Mapping[str, object], scope: str | None) -> object | None:
-    kind = trunk.get("type")
-    if not isinstance(kind, str):
-        return kind
-    if kind in MODELS.module_dict:  # the suite's own; spares reading the libraries
-        return MODELS.module_dict[kind]
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        return registry.get(kind)
 
 
 def _own_files(name: str) -> set[Path]:

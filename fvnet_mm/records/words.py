@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 Settings = Mapping[str, object]
+_Settings = TypeVar("_Settings", bound=Settings)
 
 _READING = ("type", "_scope_", "backend_args", "file_client_args", "meta_keys", "checkpoint")
 """Arguments that say how files are read or what is handed on, not what comes out."""
@@ -39,6 +41,14 @@ def name_of(settings: Settings) -> str:
     kind = settings.get("type", "")
     name = (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
     return "BN" if name in ("SyncBN", "ProcessSyncBN") else name
+
+
+def dataset_layers(dataset: _Settings) -> list[_Settings]:
+    """A data set's settings and those of the data sets inside it, from the outermost wrapper to the innermost."""
+    layers = [dataset]
+    while "dataset" in layers[-1]:
+        layers.append(layers[-1]["dataset"])
+    return layers
 
 
 def _is_place(value: object) -> bool:

@@ -12,7 +12,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.files import read_or_said, sha256_of
 from fvnet_mm.records import Backbone, Config, Data, Environment, Evaluation, Protocol, Result, RunRecord
 from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, task_of, trunk_name
-from fvnet_mm.records.words import name_of
+from fvnet_mm.records.words import dataset_layers, name_of
 from fvnet_mm.report.metrics import in_percent
 from fvnet_mm.report.scalars import History, read_scalars
 
@@ -211,9 +211,7 @@ def _evaluations(history: History, per_unit: int) -> tuple[Evaluation, ...]:
 
 
 def _data(settings: dict[str, object]) -> Data | None:
-    dataset = settings["val_dataloader"]["dataset"]
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
+    dataset = dataset_layers(settings["val_dataloader"]["dataset"])[-1]
     classes = (dataset.get("metainfo") or {}).get("classes") or ()
     root = dataset.get("data_root")
     inside = [dataset.get("ann_file"), *_texts(dataset.get("data_prefix"))]  # annotations/FILE or images/SPLIT below it

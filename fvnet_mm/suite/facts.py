@@ -20,6 +20,7 @@ from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import Task
 from fvnet_mm.errors import UserError
 from fvnet_mm.records.from_config import framework_of
+from fvnet_mm.records.words import dataset_layers
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.schema import DEMO, OWN
 
@@ -171,7 +172,7 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         task=kind,
         framework=framework_of(cfg.model),
         assumed=assumed,
-        data_set=_innermost_key(cfg),
+        data_set="train_dataloader" + ".dataset" * len(dataset_layers(cfg.train_dataloader.dataset)),
         set_images=set_images,
         trained_images=length * train_images if by_epoch else plan.steps * plan.effective,
         evaluated_images=evaluations * val_images,
@@ -183,14 +184,6 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
         checkpoints=written if kept < 1 else min(written, kept + 1),  # the new one comes before the oldest goes
         digest=digest,
     )
-
-
-def _innermost_key(cfg: Config) -> str:
-    """Where the training data set is that :func:`innermost_dataset` finds."""
-    key, dataset = "train_dataloader.dataset", cfg.train_dataloader.dataset
-    while "dataset" in dataset:
-        key, dataset = f"{key}.dataset", dataset.dataset
-    return key
 
 
 def _is_absent(benchmark: Benchmark, cfg: Config) -> bool:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import fvnet_mm.engine.record
+from fvnet_mm.engine import earlier_record
 from fvnet_mm.engine.checkpoint import read_checkpoint
 from fvnet_mm.engine.config_file import apply_overrides, read_config
 from fvnet_mm.engine.runner import build_model
@@ -332,12 +332,11 @@ STORED = ROOT / "tests/report/leaderboard/records/retinanet_fvnet_t_seed0/run.js
 def resumed(earlier: RunRecord, **changes: object) -> tuple[RunRecord, list[str]]:
     """The record of a run that goes on under a protocol, or with a trunk, that is another in this; and the warnings."""
     protocol = earlier.protocol.model_copy(update={key: changes[key] for key in changes if key != "backbone"})
-    hook = fvnet_mm.engine.record.RecordHook(None, "predictions")
-    backbone = changes.get("backbone", earlier.backbone)
-    hook._record = earlier.model_copy(update=dict(protocol=protocol, backbone=backbone))
+    now = earlier.model_copy(update=dict(protocol=protocol, backbone=changes.get("backbone", earlier.backbone)))
     told: list[str] = []
-    hook._compare(SimpleNamespace(logger=SimpleNamespace(warning=told.append)), earlier)
-    return hook._record, told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(earlier_record, "print_log", lambda sentence, *_: told.append(sentence))
+        return now.model_copy(update=dict(protocol=earlier_record.continued_protocol(earlier, now))), told
 
 
 def test_a_run_of_two_protocols_is_of_neither() -> None:

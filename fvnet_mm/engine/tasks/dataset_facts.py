@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from fvnet_mm.data.coco_document import enumerate_differences
-from fvnet_mm.engine.config_file import innermost_dataset
+from fvnet_mm.engine.config_file import class_of, innermost_dataset
 from fvnet_mm.errors import UserError
 
 _ADVICE = "or name the data's folder with --data DIR, which does that"
@@ -27,7 +27,7 @@ def stated_classes(cfg: Config, name: str) -> tuple[str, ...]:
     Raises:
         UserError: They are no list of names.
     """
-    stated = (innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("metainfo") or {}).get("classes") or ()
+    stated = (_data_set(cfg, name).get("metainfo") or {}).get("classes") or ()
     if isinstance(stated, str):
         raise UserError(
             f"metainfo.classes of {name}_dataloader's data set is the text {stated!r}, not a list of names; write "
@@ -51,7 +51,7 @@ def known_classes(cfg: Config, name: str, listed: Sequence[str], place: Path, su
             another order.
     """
     stated = stated_classes(cfg, name)
-    kind = type_of(cfg, name)
+    kind = _class(cfg, name)
     own = stated or tuple(getattr(kind, "METAINFO", {}).get("classes") or ())
     expected = tuple(known for known in listed if known in stated) if stated and subset else tuple(listed)
     if own == expected:
@@ -87,21 +87,20 @@ def require_agreement(model: ConfigDict, classes: Mapping[str, Sequence[str]]) -
 
 def argument_of(cfg: Config, name: str, argument: str) -> object:
     """An argument of a loader's data set: the config's, else its type's default, also of the classes above; or None."""
-    dataset = innermost_dataset(cfg[f"{name}_dataloader"].dataset)
+    dataset = _data_set(cfg, name)
     if argument in dataset:
         return dataset[argument]
-    above = getattr(type_of(cfg, name), "__mro__", ())
+    above = getattr(_class(cfg, name), "__mro__", ())
     stated = (signature(owner.__init__).parameters.get(argument) for owner in above)
     return next((parameter.default for parameter in stated if parameter), None)
 
 
-def type_of(cfg: Config, name: str) -> object:
-    """The class of a loader's data set; None if no library has it."""
-    kind = innermost_dataset(cfg[f"{name}_dataloader"].dataset).get("type")
-    if not isinstance(kind, str):
-        return kind
-    with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-        return registry.get(kind)
+def _class(cfg: Config, name: str) -> object | None:
+    return class_of(_data_set(cfg, name), DATASETS, cfg.get("default_scope"))
+
+
+def _data_set(cfg: Config, name: str) -> ConfigDict:
+    return innermost_dataset(cfg[f"{name}_dataloader"].dataset)
 
 
 def _heads(model: ConfigDict, place: str) -> Iterator[tuple[str, ConfigDict]]:

@@ -1,8 +1,10 @@
 """Deformable convolution (Dai et al., 'Deformable Convolutional Networks', ICCV 2017).
 
-Offsets are (N, 2 * G * kH * kW, outH, outW) with G deformable groups: for each kernel element first the row's
-offset and then the column's, in pixels. ``columns``, ``ones`` and ``im2col_step`` are the workspace of mmcv's
-kernels and not used.
+``input`` is (N, C, H, W), ``weight`` (outC, C / group, kH, kW), the output (N, outC, outH, outW). ``offset`` is
+(N, 2 * deformable_group * kH * kW, outH, outW): for each group of channels that share offsets and each kernel element
+first the row's offset and then the column's, in pixels. A gradient has the shape of what it is of. Kernel sides, which
+``weight`` has, too, strides (``dW``, ``dH``), paddings and dilations are given for columns and then for rows.
+``columns``, ``ones`` and ``im2col_step`` are the workspace of mmcv's kernels and not used.
 """
 
 import torch
@@ -30,27 +32,7 @@ def deform_conv_forward(
     deformable_group: int,
     im2col_step: int,
 ) -> None:
-    """Deformable convolution without bias.
-
-    Args:
-        input: (N, C, H, W).
-        weight: (outC, C / group, kH, kW).
-        offset: (N, 2 * deformable_group * kH * kW, outH, outW).
-        output: Written in place, (N, outC, outH, outW).
-        columns: Not used.
-        ones: Not used.
-        kW: Kernel width, as ``weight`` has it.
-        kH: Kernel height, as ``weight`` has it.
-        dW: Horizontal stride.
-        dH: Vertical stride.
-        padW: Horizontal padding.
-        padH: Vertical padding.
-        dilationW: Horizontal dilation.
-        dilationH: Vertical dilation.
-        group: Groups of channels.
-        deformable_group: Groups of channels that share offsets.
-        im2col_step: Not used.
-    """
+    """Deformable convolution without bias, written into ``output``."""
     geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), group, deformable_group)
     output.copy_(convolve(input, weight, offset, None, None, geometry))
 
@@ -75,28 +57,8 @@ def deform_conv_backward_input(
     deformable_group: int,
     im2col_step: int,
 ) -> None:
-    """Gradients of :func:`deform_conv_forward` with respect to the input and the offsets.
-
-    Args:
-        input: (N, C, H, W).
-        offset: (N, 2 * deformable_group * kH * kW, outH, outW).
-        gradOutput: Gradient of the output, (N, outC, outH, outW).
-        gradInput: The input's gradient is added to it.
-        gradOffset: Written in place, of the shape of ``offset``.
-        weight: (outC, C / group, kH, kW).
-        columns: Not used.
-        kW: As in the forward pass, like all that follow.
-        kH: Kernel height.
-        dW: Horizontal stride.
-        dH: Vertical stride.
-        padW: Horizontal padding.
-        padH: Vertical padding.
-        dilationW: Horizontal dilation.
-        dilationH: Vertical dilation.
-        group: Groups of channels.
-        deformable_group: Groups of channels that share offsets.
-        im2col_step: Not used.
-    """
+    """Gradients of :func:`deform_conv_forward`: the input's is added to ``gradInput``, the offsets' is written into
+    ``gradOffset``."""
     geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), group, deformable_group)
     gradients = convolve_backward(gradOutput, input, weight, offset, None, geometry)
     gradInput += gradients.input.to(gradInput.dtype)
@@ -123,30 +85,10 @@ def deform_conv_backward_parameters(
     scale: float,
     im2col_step: int,
 ) -> None:
-    """Gradient of :func:`deform_conv_forward` with respect to the weight.
+    """Gradient of :func:`deform_conv_forward` with respect to the weight, times ``scale``, added to ``gradWeight``.
 
     torchvision computes all gradients in one operator, so that a backward pass through mmcv's layer, which
     asks for the input's and the weight's in turn, costs two.
-
-    Args:
-        input: (N, C, H, W).
-        offset: (N, 2 * deformable_group * kH * kW, outH, outW).
-        gradOutput: Gradient of the output, (N, outC, outH, outW).
-        gradWeight: The weight's gradient times ``scale`` is added to it, (outC, C / group, kH, kW).
-        columns: Not used.
-        ones: Not used.
-        kW: As in the forward pass, like all that follow.
-        kH: Kernel height.
-        dW: Horizontal stride.
-        dH: Vertical stride.
-        padW: Horizontal padding.
-        padH: Vertical padding.
-        dilationW: Horizontal dilation.
-        dilationH: Vertical dilation.
-        group: Groups of channels.
-        deformable_group: Groups of channels that share offsets.
-        scale: Factor of the gradient.
-        im2col_step: Not used.
     """
     geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), group, deformable_group)
     # The weight's gradient does not depend on the weight; its shape is all that the operator needs to know.

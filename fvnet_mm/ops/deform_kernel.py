@@ -44,15 +44,7 @@ def convolve(
     bias: Tensor | None,
     geometry: Geometry,
 ) -> Tensor:
-    """Deformable convolution.
-
-    Args:
-        input: (N, C, H, W).
-        weight: (outC, C / groups, kH, kW).
-        offset: (N, 2 * deformable_groups * kH * kW, outH, outW).
-        mask: (N, deformable_groups * kH * kW, outH, outW), or None for ones.
-        bias: (outC,), or None for none.
-        geometry: How the kernel moves over the input.
+    """Deformable convolution of (N, C, H, W), with ones for a mask and zeros for a bias that is None.
 
     Returns:
         (N, outC, outH, outW), float64 for a float64 input and float32 for any other.
@@ -68,15 +60,7 @@ def convolve_backward(
     mask: Tensor | None,
     geometry: Geometry,
 ) -> Gradients:
-    """Gradients of :func:`convolve` with respect to all its tensors.
-
-    Args:
-        grad_output: Gradient of the output, (N, outC, outH, outW).
-        input: As in the forward pass, like all that follow.
-        weight: (outC, C / groups, kH, kW).
-        offset: (N, 2 * deformable_groups * kH * kW, outH, outW).
-        mask: (N, deformable_groups * kH * kW, outH, outW), or None; the gradient of None has no meaning.
-        geometry: How the kernel moves over the input.
+    """Gradients of :func:`convolve` with respect to all its tensors; that of a mask that is None has no meaning.
 
     Returns:
         The gradients, float64 for a float64 input and float32 for any other.

@@ -4,7 +4,10 @@
 
 with p_t the probability given to the truth. The sigmoid form takes every class as a yes-or-no question, the
 softmax form asks for one class out of all. As in mmcv's kernels, a logarithm's argument is at least the
-smallest normal float32, so that float32 losses end at 87.3. An empty ``weight`` stands for no weights.
+smallest normal float32, so that float32 losses end at 87.3.
+
+``input`` is (N, C), ``target`` the class of each sample, (N,) int64, ``weight`` the weight of a sample by its class,
+(C,), or empty for no weights.
 """
 
 import torch
@@ -18,19 +21,11 @@ _SMALLEST = torch.finfo(torch.float32).tiny
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Focal loss of every class of every sample.
+    """Focal loss of every class of every sample, written into ``output``, (N, C); ``input`` are logits.
 
     A sample's own class counts with alpha, all others as negatives with 1 - alpha. A target of C (mmdet's
     background) or below 0 makes the sample negative for all classes; such a sample's weight is 1 (compiled
     mmcv reads past the end of ``weight`` for it).
-
-    Args:
-        input: Logits, (N, C).
-        target: Class of each sample, (N,) int64.
-        weight: Weight of a sample by its class, (C,), or empty.
-        output: Written in place, (N, C).
-        gamma: Focusing parameter.
-        alpha: Weight of positives.
 
     Raises:
         ValueError: A target is greater than C.
@@ -52,13 +47,7 @@ def sigmoid_focal_loss_backward(
 ) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward`'s elements, each with respect to its own logit.
 
-    Args:
-        input: Logits, (N, C).
-        target: Class of each sample, (N,) int64.
-        weight: Weight of a sample by its class, (C,), or empty.
-        grad_input: Written in place, (N, C).
-        gamma: Focusing parameter.
-        alpha: Weight of positives.
+    It is written into ``grad_input``, (N, C).
     """
     logits = input.to(compute_dtype(input))
     p = logits.sigmoid()
@@ -75,18 +64,11 @@ def sigmoid_focal_loss_backward(
 def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Focal loss of each sample's own class.
+    """Focal loss of each sample's own class, written into ``output``, (N,).
 
-    A target below 0 marks a sample to ignore: its loss and gradient are 0. Background is a class like others,
-    one of the C; a target of C, for which compiled mmcv reads the next sample's probability, is refused.
-
-    Args:
-        input: Probabilities, (N, C): the softmax has already been taken.
-        target: Class of each sample, (N,) int64.
-        weight: Weight of a sample by its class, (C,), or empty.
-        output: Written in place, (N,).
-        gamma: Focusing parameter.
-        alpha: Factor of the loss.
+    ``input`` are probabilities: the softmax has already been taken. A target below 0 marks a sample to ignore: its
+    loss and gradient are 0. Background is a class like others, one of the C; a target of C, for which compiled mmcv
+    reads the next sample's probability, is refused.
 
     Raises:
         ValueError: A target is C or greater.
@@ -109,16 +91,8 @@ def softmax_focal_loss_backward(
 ) -> None:
     """Gradient of :func:`softmax_focal_loss_forward`'s elements with respect to the logits.
 
-    The gradient is buff * (1[class = target] - p) with buff = p_t * dFL/dp_t, one number a sample.
-
-    Args:
-        input: Probabilities, (N, C).
-        target: Class of each sample, (N,) int64; below 0 to ignore the sample.
-        weight: Weight of a sample by its class, (C,), or empty.
-        buff: Written in place, (N,).
-        grad_input: Written in place, (N, C).
-        gamma: Focusing parameter.
-        alpha: Factor of the loss.
+    The gradient is buff * (1[class = target] - p) with buff = p_t * dFL/dp_t, one number a sample. Both are written:
+    into ``grad_input``, (N, C), and ``buff``, (N,).
     """
     own_class, counted = _own_class(target, input.size(1))
     probabilities = input.to(compute_dtype(input))

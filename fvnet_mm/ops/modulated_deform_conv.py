@@ -1,7 +1,8 @@
 """Modulated deformable convolution (Zhu et al., 'Deformable ConvNets v2', CVPR 2019).
 
-Offsets are those of :mod:`fvnet_mm.ops.deform_conv`; masks are (N, G * kH * kW, outH, outW) with G deformable
-groups. ``columns`` and ``ones`` are the workspace of mmcv's kernels and not used.
+Arguments are those of :mod:`fvnet_mm.ops.deform_conv`, but for rows and then for columns; masks are
+(N, deformable_group * kH * kW, outH, outW), and ``bias`` is (outC,), or empty if not ``with_bias``. ``columns`` and
+``ones`` are the workspace of mmcv's kernels and not used.
 """
 
 from torch import Tensor
@@ -30,29 +31,7 @@ def modulated_deform_conv_forward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Modulated deformable convolution: every sample is multiplied by its mask.
-
-    Args:
-        input: (N, C, H, W).
-        weight: (outC, C / group, kernel_h, kernel_w).
-        bias: (outC,), or empty if not ``with_bias``.
-        ones: Not used.
-        offset: (N, 2 * deformable_group * kernel_h * kernel_w, outH, outW).
-        mask: (N, deformable_group * kernel_h * kernel_w, outH, outW).
-        output: Written in place, (N, outC, outH, outW).
-        columns: Not used.
-        kernel_h: Kernel height, as ``weight`` has it.
-        kernel_w: Kernel width, as ``weight`` has it.
-        stride_h: Vertical stride.
-        stride_w: Horizontal stride.
-        pad_h: Vertical padding.
-        pad_w: Horizontal padding.
-        dilation_h: Vertical dilation.
-        dilation_w: Horizontal dilation.
-        group: Groups of channels.
-        deformable_group: Groups of channels that share offsets and masks.
-        with_bias: Whether to add the bias.
-    """
+    """Modulated deformable convolution, every sample multiplied by its mask, written into ``output``."""
     geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     output.copy_(convolve(input, weight, offset, mask, bias if with_bias else None, geometry))
 
@@ -83,33 +62,9 @@ def modulated_deform_conv_backward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Gradients of :func:`modulated_deform_conv_forward` with respect to everything.
+    """Gradients of :func:`modulated_deform_conv_forward`.
 
-    Args:
-        input: (N, C, H, W).
-        weight: (outC, C / group, kernel_h, kernel_w).
-        bias: (outC,), or empty if not ``with_bias``.
-        ones: Not used.
-        offset: (N, 2 * deformable_group * kernel_h * kernel_w, outH, outW).
-        mask: (N, deformable_group * kernel_h * kernel_w, outH, outW).
-        columns: Not used.
-        grad_input: The input's gradient is added to it.
-        grad_weight: The weight's gradient is added to it.
-        grad_bias: The bias's gradient is added to it if ``with_bias``.
-        grad_offset: Written in place.
-        grad_mask: Written in place.
-        grad_output: Gradient of the output, (N, outC, outH, outW).
-        kernel_h: As in the forward pass, like all that follow.
-        kernel_w: Kernel width.
-        stride_h: Vertical stride.
-        stride_w: Horizontal stride.
-        pad_h: Vertical padding.
-        pad_w: Horizontal padding.
-        dilation_h: Vertical dilation.
-        dilation_w: Horizontal dilation.
-        group: Groups of channels.
-        deformable_group: Groups of channels that share offsets and masks.
-        with_bias: Whether there is a bias.
+    Those of input, weight and (if ``with_bias``) bias are added to their buffers, those of offsets and masks written.
     """
     geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     gradients = convolve_backward(grad_output, input, weight, offset, mask, geometry)

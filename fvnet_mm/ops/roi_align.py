@@ -112,7 +112,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of :func:`roi_align_forward` with respect to the feature map.
+    """Gradient of :func:`roi_align_forward` with respect to the feature map; its other arguments are those.
 
     Max pooling hands a bin's gradient to the four neighbours of the sample that the forward pass saved,
     average pooling to those of every sample. Regions get no gradient. On CUDA the order of additions is not
@@ -120,16 +120,8 @@ def roi_align_backward(
 
     Args:
         grad_output: Gradient of the output, (K, C, aligned_height, aligned_width).
-        rois: Regions, (K, 5).
-        argmax_y: Rows saved by the forward pass; empty in average pooling.
-        argmax_x: Columns saved by the forward pass; empty in average pooling.
+        argmax_y, argmax_x: Saved by the forward pass; empty in average pooling.
         grad_input: The gradient is added to it, (N, C, H, W).
-        aligned_height: As in the forward pass, like all that follow.
-        aligned_width: Bins in a row.
-        spatial_scale: Feature-map pixels per image pixel.
-        sampling_ratio: Samples in each direction in a bin, or 0.
-        pool_mode: 0 max pooling, 1 average pooling.
-        aligned: Whether coordinates are shifted by half a pixel.
     """
     dtype = compute_dtype(grad_input)
     gradient, regions = grad_output.to(dtype), rois.to(dtype)
@@ -199,12 +191,10 @@ def _bilinear(pixels: Tensor, image: Tensor, y: Tensor, x: Tensor, height: int, 
     """Samples images bilinearly on the grid of rows and columns of each region.
 
     Args:
-        pixels: Pixels of all images, (N * height * width, C).
+        pixels: Pixels of all images of ``height`` x ``width``, (N * height * width, C).
         image: Image of each region, (B,).
         y: Rows of the samples, (B, bins_h, samples_h).
         x: Columns of the samples, (B, bins_w, samples_w).
-        height: Rows of an image.
-        width: Columns of an image.
 
     Returns:
         Samples, (B, bins_h, bins_w, samples_h, samples_w, C).

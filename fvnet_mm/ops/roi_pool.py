@@ -85,19 +85,10 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Gradient of :func:`roi_pool_forward` with respect to the feature map.
+    """Gradient of :func:`roi_pool_forward` with respect to the feature map, added to ``grad_input``, (N, C, H, W).
 
-    Each bin's gradient goes to the pixel that won. Regions get none. On CUDA the order of additions is not
-    deterministic.
-
-    Args:
-        grad_output: Gradient of the output, (K, C, pooled_height, pooled_width).
-        rois: Regions, (K, 5).
-        argmax: Winning pixels saved by the forward pass.
-        grad_input: The gradient is added to it, (N, C, H, W).
-        pooled_height: As in the forward pass, like all that follow.
-        pooled_width: Bins in a row.
-        spatial_scale: Feature-map pixels per image pixel.
+    Each bin's gradient goes to the pixel that won, as the forward pass saved it in ``argmax``. Regions get none.
+    On CUDA the order of additions is not deterministic.
     """
     dtype = compute_dtype(grad_input)
     grad_input += torch.ops.torchvision._roi_pool_backward(

@@ -9,7 +9,9 @@ here.
 from collections.abc import Callable
 from typing import NoReturn
 
-from fvnet_mm.ops.build_info import get_compiler_version, get_compiling_cuda_version
+import torch
+import torchvision
+
 from fvnet_mm.ops.deform_conv import (
     deform_conv_backward_input,
     deform_conv_backward_parameters,
@@ -46,6 +48,16 @@ __all__ = [
     "softmax_focal_loss_forward",
     "softnms",
 ]
+
+
+def get_compiler_version() -> str:
+    """What serves the operators, which mmcv's environment report prints in place of its compiler."""
+    return f"n/a (operators served by torchvision {torchvision.__version__})"
+
+
+def get_compiling_cuda_version() -> str:
+    """The CUDA version that PyTorch, and with it torchvision's operators, was built with."""
+    return torch.version.cuda or "not available"
 
 
 def __getattr__(name: str) -> Callable[..., NoReturn]:

@@ -20,7 +20,6 @@ from fvnet_mm.places import CONFIGS, DESCRIPTIONS
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
 
-    from fvnet_mm.bench.model_complexity import ModelComplexity
 
 FRAMEWORKS = ("retinanet", "mask_rcnn", "semantic_fpn", "upernet")
 """The frameworks as configs' names begin, in the order of the table; classification comes last."""
@@ -104,7 +103,6 @@ def config_table(paths: Iterable[Path]) -> Table:
     from fvnet_mm.engine.config_file import missing_part, read_config
     from fvnet_mm.engine.quiet import without_remarks
 
-    counted: dict[str, ModelComplexity] = {}  # schedules share their models
     sections: dict[int, list[tuple[str, ...]]] = {}
     progress = Console(stderr=True)
     for path in track(list(paths), "counting", console=progress, transient=True, disable=not progress.is_terminal):
@@ -114,7 +112,7 @@ def config_table(paths: Iterable[Path]) -> Table:
             raise UserError(f"{path} has no {part}; --configs DIR takes a folder of configs like this repository's.")
         rows = sections.setdefault(_framework(path.stem), [])
         with without_remarks():
-            rows.append(_row(path.stem, cfg, counted))
+            rows.append(_row(path.stem, cfg))
     return Table(COLUMNS, tuple(tuple(rows) for _, rows in sorted(sections.items())))
 
 
@@ -139,14 +137,11 @@ def _framework(name: str) -> int:
     return next((i for i, framework in enumerate(FRAMEWORKS) if name.startswith(framework)), len(FRAMEWORKS))
 
 
-def _row(name: str, cfg: Config, counted: dict[str, ModelComplexity]) -> tuple[str, ...]:
-    from fvnet_mm.bench.model_complexity import count_model, customary_shape
+def _row(name: str, cfg: Config) -> tuple[str, ...]:
+    from fvnet_mm.engine.run_facts import describe_complexity
 
-    height, width = customary_shape(cfg)
-    model = repr(cfg.model)
-    if model not in counted:
-        counted[model] = count_model(cfg, (height, width))
-    size = counted[model]
+    size = describe_complexity(cfg)
+    height, width = size.shape
     optimizer = cfg.optim_wrapper.optimizer
     return (
         name,

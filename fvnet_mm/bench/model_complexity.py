@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
@@ -13,6 +12,7 @@ from torch import nn
 from fvnet_mm.bench.complexity import count_forward, count_parameters
 from fvnet_mm.engine.runner import build_model
 from fvnet_mm.errors import UserError
+from fvnet_mm.records import Complexity
 
 DETECTION_SHAPE = (800, 1280)
 """Height and width at which published tables count detectors: mmdet's '1280x800'."""
@@ -39,25 +39,6 @@ proposals and the first 100 of them for masks (``StandardRoIHead``: ``mask_rois 
 ``get_flops.py`` takes the at most 1000 proposals of real images, and again the first 100 for masks."""
 
 
-@dataclass(frozen=True)
-class ModelComplexity:
-    """Parameters and multiply-accumulate operations of the parts of a model, in the order of the forward pass.
-
-    A part that does not run at test time, such as an auxiliary head, has parameters and no entry in ``macs``.
-    """
-
-    parameters: dict[str, int]
-    macs: dict[str, int]
-
-    @property
-    def total_parameters(self) -> int:
-        return sum(self.parameters.values())
-
-    @property
-    def total_macs(self) -> int:
-        return sum(self.macs.values())
-
-
 def customary_shape(cfg: Config) -> tuple[int, int]:
     """Height and width at which the suite counts the model of a config: 1280x800, 512x512 or 224x224, by library.
 
@@ -71,7 +52,7 @@ def customary_shape(cfg: Config) -> tuple[int, int]:
     return _CUSTOMARY_SHAPES[scope]
 
 
-def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelComplexity:
+def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> Complexity:
     """Counts a model at test time on one image, as :func:`fvnet_mm.bench.complexity.count_macs` counts.
 
     Detectors: all levels go through the dense head or the RPN; regions through the others as
@@ -82,6 +63,10 @@ def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelCompl
         model: A model of mmdet (one-stage, or two-stage with one RoI head), mmseg (encoder and decoder) or
             mmpretrain (image classifier), or a config that has one. A config's model is built without weights.
         shape: Height and width of the image, in pixels.
+
+    Returns:
+        Of the parts in the order of the forward pass. One that does not run at test time, such as an auxiliary head,
+        has parameters and no MACs.
 
     Raises:
         UserError: The config's model cannot be built, or it is of a kind that has no counting here.
@@ -99,7 +84,7 @@ def count_model(model: nn.Module | Config, shape: tuple[int, int]) -> ModelCompl
             return _count(build_model(model.model), shape)
 
 
-def _count(model: nn.Module, shape: tuple[int, int]) -> ModelComplexity:
+def _count(model: nn.Module, shape: tuple[int, int]) -> Complexity:
     parts = parts_of(model)
     parameters = {name: count_parameters(part) for name, part in parts.items()}
     if sum(parameters.values()) != count_parameters(model):
@@ -114,7 +99,7 @@ def _count(model: nn.Module, shape: tuple[int, int]) -> ModelComplexity:
         features, macs["neck"] = count_forward(parts["neck"], features)
     for name, inputs in head_inputs(model, features):
         macs[name] = count_forward(parts[name], inputs)[1]
-    return ModelComplexity(parameters, macs)
+    return Complexity(parameters=parameters, macs=macs, shape=shape)
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:

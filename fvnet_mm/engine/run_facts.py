@@ -203,10 +203,8 @@ def describe_complexity(cfg: Config) -> Complexity:
     """
     key = json.dumps(cfg.to_dict()["model"], sort_keys=True, default=str)
     if key not in _counted:
-        shape = customary_shape(cfg)
         with torch.random.fork_rng(devices=[]):
-            counted = count_model(cfg, shape)
-        _counted[key] = Complexity(parameters=counted.parameters, macs=counted.macs, shape=shape)
+            _counted[key] = count_model(cfg, customary_shape(cfg))
     return _counted[key]
 
 

@@ -33,8 +33,7 @@ def draw_classification_sheet(
     classes: Sequence[str],
     out_file: Path,
     count: int = 40,
-    title: str | None = None,
-) -> Path:
+) -> None:
     """Draw images of a split, each with its predicted class and score, into a PNG.
 
     The images are spread evenly over the split, and so over its classes where it is sorted by them: neither the
@@ -46,26 +45,22 @@ def draw_classification_sheet(
         classes: names.
         out_file: the picture to write.
         count: images to show at most.
-        title: name of what is shown; None for the names of the image folder and its parent.
-
-    Returns:
-        ``out_file``.
 
     Raises:
         UserError: a file is missing or broken, an image is in the predictions twice, or a class is not in ``classes``.
     """
     predictions = read_class_predictions(predictions_file, len(classes))
     shown = [predictions[index] for index in evenly_spread(len(predictions), count)]
-    cells = [_draw_cell(Path(image_dir) / item["file"], item, classes) for item in shown]
+    cells = [_draw_cell(image_dir / item["file"], item, classes) for item in shown]
     right = sum(item["prediction"] == item["label"] for item in predictions)
-    folder = Path(image_dir).resolve()
-    heading = f"{title or f'{folder.parent.name}/{folder.name}'}: predicted classes"
+    folder = image_dir.resolve()
+    heading = f"{folder.parent.name}/{folder.name}: predicted classes"
     subheading = (
         f"{len(shown)} of {len(predictions):,} images, evenly spread;"
         f" of all, {right:,} are right ({100 * right / len(predictions):.1f} %)"
     )
     legend = [(GREEN, "right, with its score"), (VERMILION, "wrong, and below it the true class")]
-    return save_sheet(cells, _IMAGES_A_ROW, heading, subheading, legend, out_file)
+    save_sheet(cells, _IMAGES_A_ROW, heading, subheading, legend, out_file)
 
 
 def _draw_cell(file: Path, item: ClassPrediction, classes: Sequence[str]) -> Image.Image:

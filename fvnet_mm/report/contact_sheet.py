@@ -54,9 +54,8 @@ def draw_contact_sheet(
     out_file: Path,
     count: int = 12,
     score_threshold: float = 0.3,
-    title: str | None = None,
     segmentations_file: Path | None = None,
-) -> Path:
+) -> None:
     """Draw images of a split with their annotated objects (left) and the detections (right) into a PNG.
 
     The images are spread evenly over the annotation file: neither the best nor the worst are chosen. Where
@@ -70,12 +69,8 @@ def draw_contact_sheet(
         out_file: the picture to write.
         count: images to show at most.
         score_threshold: least score of the detections that are shown.
-        title: name of what is shown; None for the names of the image folder and its parent.
         segmentations_file: the same detections with masks, as ``CocoMetric`` writes beside the boxes
             (``.segm.json``); they are drawn instead of ``predictions_file``, and the annotations' masks, too.
-
-    Returns:
-        ``out_file``.
 
     Raises:
         UserError: a file is missing or broken, or the predictions are of other images or categories.
@@ -97,11 +92,11 @@ def draw_contact_sheet(
     used = sorted({box.category for group in (truth, shown) for found in group.values() for box in found})
     names = {category["id"]: category["name"] for category in document.categories}
     style = _Style({category: COLOURS[i % len(COLOURS)] for i, category in enumerate(used)}, names)
-    pairs = [_draw_pair(Path(image_dir), image, truth[image["id"]], shown[image["id"]], style) for image in images]
-    folder = Path(image_dir).resolve()
-    heading = f"{title or f'{folder.parent.name}/{folder.name}'}: ground truth (left) and detections (right)"
+    pairs = [_draw_pair(image_dir, image, truth[image["id"]], shown[image["id"]], style) for image in images]
+    folder = image_dir.resolve()
+    heading = f"{folder.parent.name}/{folder.name}: ground truth (left) and detections (right)"
     subheading = f"{len(images)} of {len(document.images):,} images, evenly spread; {condition}"
-    return save_sheet(pairs, _PAIRS_A_ROW, heading, subheading, style.legend(), out_file)
+    save_sheet(pairs, _PAIRS_A_ROW, heading, subheading, style.legend(), out_file)
 
 
 def _read_predictions(path: Path, document: CocoDocument, masks: bool) -> dict[int, list[_Box]]:

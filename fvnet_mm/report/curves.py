@@ -32,16 +32,13 @@ _STYLES = {
 _MOST_MARKERS = 40
 
 
-def draw_curves(scalars_files: Path | Sequence[Path], out_file: Path) -> Path:
+def draw_curves(scalars_files: Sequence[Path], out_file: Path) -> None:
     """Draw a training's losses, learning rate and metrics into a PNG.
 
     Args:
-        scalars_files: mmengine's ``vis_data/scalars.json``, or those of a training's successive runs in
-            order; from where a later one begins it replaces the earlier ones.
+        scalars_files: mmengine's ``vis_data/scalars.json`` of a training's successive runs in order; from where a
+            later one begins it replaces the earlier ones.
         out_file: the picture to write.
-
-    Returns:
-        ``out_file``.
 
     Raises:
         UserError: a file can't be read or is no log of mmengine.
@@ -54,7 +51,6 @@ def draw_curves(scalars_files: Path | Sequence[Path], out_file: Path) -> Path:
     _draw_metrics(metrics, history)
     with replacing(out_file) as temporary:
         figure.savefig(temporary, format="png")
-    return Path(out_file)
 
 
 def smooth(values: Sequence[float], share: float = 0.02) -> np.ndarray:

@@ -46,8 +46,8 @@ class History:
         return sorted(losses, key=lambda name: name != "loss")
 
 
-def read_scalars(files: Path | Sequence[Path]) -> History:
-    """Read one or several ``scalars.json``, in the order in which their runs took place.
+def read_scalars(files: Sequence[Path]) -> History:
+    """Read the ``scalars.json`` of a training, in the order in which their runs took place.
 
     A run that was resumed logs some iterations once more: what it logs replaces the former lines from there
     on. Numbers that are not finite are left out, and so is a last line that was cut off.
@@ -60,9 +60,9 @@ def read_scalars(files: Path | Sequence[Path]) -> History:
     """
     history = History()
     last, counts_epochs = 0, True
-    for file in [files] if isinstance(files, (str, Path)) else files:
+    for file in files:
         trained = False
-        for line in _lines(Path(file)):
+        for line in _lines(file):
             numbers = {key: value for key, value in line.items() if is_number(value)}
             names = [name for name in numbers if name.rpartition(".")[2].startswith("loss")]
             if names or "lr" in numbers:

@@ -46,12 +46,11 @@ class SegmentedImage(NamedTuple):
 
 
 def draw_segmentation_sheet(
-    files: Sequence[SegmentedImage | tuple[Path, Path, Path]],
+    files: Sequence[SegmentedImage],
     classes: Sequence[str],
     out_file: Path,
     count: int = 12,
-    title: str | None = None,
-) -> Path:
+) -> None:
     """Draw images of a split, each with its labels, the predicted classes and the errors, into a PNG.
 
     The images are spread evenly over the split: neither the best nor the worst are chosen. The prediction is
@@ -59,16 +58,12 @@ def draw_segmentation_sheet(
     colour in every sheet.
 
     Args:
-        files: (image, labels, prediction) of each image of the split. Labels are as ADE20K has them: value v is
+        files: Of each image of the split. Labels are as ADE20K has them: value v is
             class v - 1, and 0 is not labelled. Predictions are so, too, without 0: mmseg's ``IoUMetric`` writes
             them into its ``output_dir`` where the data set has ``reduce_zero_label=True``.
         classes: names.
         out_file: the picture to write.
         count: images to show at most.
-        title: name of what is shown; None for the last three folders of the first image.
-
-    Returns:
-        ``out_file``.
 
     Raises:
         UserError: there is no image, or a file is missing, broken, of another size than its image, or has a
@@ -76,19 +71,19 @@ def draw_segmentation_sheet(
     """
     if not files:
         raise UserError("there is no image to draw: the split is empty.")
-    examples = [_Example(SegmentedImage(*files[index]), len(classes)) for index in evenly_spread(len(files), count)]
+    examples = [_Example(files[index], len(classes)) for index in evenly_spread(len(files), count)]
     colours = class_colours(len(classes))
     rows = [_draw_row(example, colours, classes) for example in examples]
     occurring = sorted({value for example in examples for value in example.values()})
     legend: list[LegendEntry] = [(colours[value - 1], classes[value - 1]) for value in occurring]
     legend.append((_hatching((40, 40)).crop((0, 0, 16, 16)), "not labelled"))
     legend.append((INK, "wrong"))
-    folder = "/".join(Path(files[0][0]).resolve().parent.parts[-3:])
-    heading = f"{title or folder}: image, labels, prediction and errors"
+    folder = "/".join(files[0].image.resolve().parent.parts[-3:])
+    heading = f"{folder}: image, labels, prediction and errors"
     subheading = (
         f"{len(examples)} of {len(files):,} images, evenly spread; percentages are of an image's labelled pixels"
     )
-    return save_sheet(rows, _IMAGES_A_ROW, heading, subheading, legend, out_file)
+    save_sheet(rows, _IMAGES_A_ROW, heading, subheading, legend, out_file)
 
 
 class _Example:
@@ -102,7 +97,7 @@ class _Example:
     """
 
     def __init__(self, files: SegmentedImage, class_count: int) -> None:
-        self.name = Path(files.image).name
+        self.name = files.image.name
         self.picture = open_picture(files.image)
         self.labels = read_label_map(files.labels, "labels", class_count, NOT_LABELLED)
         self.labels[np.isin(self.labels, NOT_LABELLED)] = 0

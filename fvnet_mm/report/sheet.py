@@ -77,8 +77,8 @@ def save_sheet(
     subheading: str,
     legend: Sequence[LegendEntry],
     out_file: Path,
-) -> Path:
-    """Write cells of one width, in rows under the heading and the legend, into a PNG; return ``out_file``."""
+) -> None:
+    """Write cells of one width, in rows under the heading and the legend, into a PNG."""
     columns = min(columns, len(cells))
     width = _GAP + columns * (cells[0].width + _GAP)
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
@@ -96,7 +96,6 @@ def save_sheet(
         top += max(cell.height for cell in row) + _GAP
     with replacing(out_file) as temporary:
         sheet.save(temporary, format="PNG")
-    return Path(out_file)
 
 
 def shortened(text: str, font: Font, width: float, keep_start: bool = False) -> str:

@@ -26,9 +26,8 @@ class Files:
         self.predictions.write_text(json.dumps(entries))
 
     def draw(self, **settings: object) -> np.ndarray:
-        path = draw_classification_sheet(self.predictions, self.images, CLASSES, self.out, **settings)
-        assert path == self.out
-        with Image.open(path) as picture:
+        draw_classification_sheet(self.predictions, self.images, CLASSES, self.out, **settings)
+        with Image.open(self.out) as picture:
             return np.array(picture)
 
 

@@ -65,9 +65,8 @@ class Files:
         return file
 
     def draw(self, **settings: object) -> np.ndarray:
-        path = draw_contact_sheet(self.annotations, self.images, self.predictions, self.out, **settings)
-        assert path == self.out
-        with Image.open(path) as picture:
+        draw_contact_sheet(self.annotations, self.images, self.predictions, self.out, **settings)
+        with Image.open(self.out) as picture:
             return np.array(picture)
 
 

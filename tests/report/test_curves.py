@@ -14,7 +14,8 @@ from fvnet_mm.report.palette import BLUE, COLOURS, GREEN, INK, ORANGE, SKY, VERM
 def drawn(tmp_path: Path, lines: list[dict]) -> np.ndarray:
     log = tmp_path / "scalars.json"
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    out = draw_curves(log, tmp_path / "vis" / "curves.png")
+    out = tmp_path / "vis" / "curves.png"
+    draw_curves([log], out)
     with Image.open(out) as picture:
         return np.array(picture.convert("RGB"))
 
@@ -117,13 +118,14 @@ def test_successive_runs_are_joined(tmp_path: Path):
     for number, lines in enumerate((DETECTION[:20], DETECTION[15:])):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with Image.open(draw_curves(files, tmp_path / "joined.png")) as joined:
+    draw_curves(files, tmp_path / "joined.png")
+    with Image.open(tmp_path / "joined.png") as joined:
         np.testing.assert_array_equal(np.array(joined.convert("RGB")), drawn(tmp_path, DETECTION))
 
 
 def test_missing_log(tmp_path: Path):
     with pytest.raises(UserError, match="can't be read"):
-        draw_curves(tmp_path / "none.json", tmp_path / "out.png")
+        draw_curves([tmp_path / "none.json"], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 

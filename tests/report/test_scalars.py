@@ -31,7 +31,7 @@ def val(step: int, value: float) -> dict:
 
 def test_lines_as_mmengine_writes_them(tmp_path: Path):
     file = write(tmp_path / "a.json", [train(10, 3.0, epoch=1), train(20, 2.0, epoch=1), val(1, 0.25)])
-    history = read_scalars(file)
+    history = read_scalars([file])
     assert history.series("loss") == ([10, 20], [3.0, 2.0])
     assert history.series("lr") == ([10, 20], [0.1, 0.1])
     assert history.series("loss_bbox") == ([], [])
@@ -47,7 +47,7 @@ def test_mmengine_itself(tmp_path: Path):
     backend = LocalVisBackend(save_dir=str(tmp_path))
     backend.add_scalars({"loss": 1.5, "lr": 0.01, "iter": 50, "decode.loss_ce": 1.0}, step=50)
     backend.add_scalars({"mIoU": 31.5, "aAcc": 80.0, "time": 0.1}, step=50)
-    history = read_scalars(tmp_path / "scalars.json")
+    history = read_scalars([tmp_path / "scalars.json"])
     assert history.loss_names() == ["loss", "decode.loss_ce"]
     assert history.evaluations == [Evaluation(50, 50, {"mIoU": 31.5, "aAcc": 80.0})]
     assert not history.by_epoch
@@ -91,24 +91,24 @@ def test_evaluations_of_step_0_behind_training_are_of_its_iterations(tmp_path: P
 
 def test_numbers_that_are_not_finite_and_text_are_left_out(tmp_path: Path):
     file = write(tmp_path / "a.json", [train(1, float("nan"), note="x"), train(2, float("inf")), train(3, 1.0)])
-    assert read_scalars(file).series("loss") == ([3], [1.0])
+    assert read_scalars([file]).series("loss") == ([3], [1.0])
 
 
 def test_run_killed_while_it_wrote(tmp_path: Path):
     file = write(tmp_path / "a.json", [train(1, 1.0)])
     file.write_text(file.read_text() + '{"loss": 0.5, "it')
-    assert read_scalars(file).series("loss") == ([1], [1.0])
+    assert read_scalars([file]).series("loss") == ([1], [1.0])
 
 
 def test_files_that_are_no_log(tmp_path: Path):
     with pytest.raises(UserError, match="can't be read: No such file"):
-        read_scalars(tmp_path / "none.json")
+        read_scalars([tmp_path / "none.json"])
     (tmp_path / "a.json").write_text("loss: 3\n{}\n")
     with pytest.raises(UserError, match=r"line 1 of .* is not JSON"):
-        read_scalars(tmp_path / "a.json")
+        read_scalars([tmp_path / "a.json"])
     (tmp_path / "a.json").write_text("[1]\n")
     with pytest.raises(UserError, match=r"line 1 of .* is not a JSON object"):
-        read_scalars(tmp_path / "a.json")
+        read_scalars([tmp_path / "a.json"])
     (tmp_path / "a.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="is no text"):
-        read_scalars(tmp_path / "a.json")
+        read_scalars([tmp_path / "a.json"])

@@ -22,7 +22,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.out = folder, folder / "vis" / "sheet.png"
-        self.files: list[tuple[Path, Path, Path]] = []
+        self.files: list[SegmentedImage] = []
 
     def add(self, labels: np.ndarray, prediction: np.ndarray, grey: int = GREY) -> None:
         paths = []
@@ -34,12 +34,11 @@ class Files:
             paths.append(self.folder / name / "validation" / f"{len(self.files)}.png")
             paths[-1].parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(paths[-1])
-        self.files.append(tuple(paths))
+        self.files.append(SegmentedImage(*paths))
 
     def draw(self, **settings: object) -> np.ndarray:
-        path = draw_segmentation_sheet(self.files, CLASSES, self.out, **settings)
-        assert path == self.out
-        with Image.open(path) as picture:
+        draw_segmentation_sheet(self.files, CLASSES, self.out, **settings)
+        with Image.open(self.out) as picture:
             return np.array(picture)
 
 
@@ -146,7 +145,7 @@ def test_predictions_as_mmseg_writes_them(files: Files, tmp_path: Path):
     }
     metric.process({}, [sample])
     expected = metric.evaluate(1)["seg/aAcc"]
-    example = _Example(SegmentedImage(*files.files[0]), len(CLASSES))
+    example = _Example(files.files[0], len(CLASSES))
     np.testing.assert_array_equal(example.prediction, classes.numpy() + 1)
     assert example.accuracy() == pytest.approx(expected, abs=0.01)
     files.draw()

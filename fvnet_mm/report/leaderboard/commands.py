@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 
 from fvnet_mm.cli import show_progress
 from fvnet_mm.errors import UserError
@@ -66,7 +67,7 @@ def compare(arguments: argparse.Namespace) -> None:
     print(format_comparison(comparison))
     if arguments.json is not None:
         with written_or_said(str(arguments.json)):
-            write_text(arguments.json, json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n")
+            write_text(arguments.json, json.dumps(asdict(comparison), indent=1, allow_nan=False) + "\n")
 
 
 def reproduce(arguments: argparse.Namespace) -> None:

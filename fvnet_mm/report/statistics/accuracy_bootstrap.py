@@ -18,10 +18,10 @@ class AccuracyEvaluation:
     """
 
     def __init__(self, labels: np.ndarray, predictions: np.ndarray, classes: int) -> None:
-        self.images = len(labels)
-        place = (labels, np.arange(self.images))
-        shape = (classes, self.images)
-        self._all = sparse.csr_array((np.ones(self.images), place), shape=shape)
+        images = len(labels)
+        place = (labels, np.arange(images))
+        shape = (classes, images)
+        self._all = sparse.csr_array((np.ones(images), place), shape=shape)
         self._right = sparse.csr_array(((labels == predictions).astype(float), place), shape=shape)
 
     def __call__(self, times: np.ndarray) -> Values:

@@ -50,8 +50,6 @@ class CocoEvaluation:
     """
 
     def __init__(self, matches: CocoMatches, most_copies: int, prefix: str = "") -> None:
-        self.images = matches.images
-        self.classes = matches.classes
         self._most_copies = most_copies
         self._prefix = prefix
         self._named_thresholds = {

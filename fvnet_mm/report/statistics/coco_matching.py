@@ -35,7 +35,7 @@ class ClassMatches:
         scores: (D,) float64, in the images' order, and from the highest down in an image.
         images: (D,) index of each detection's image.
         outcomes: (T, D) uint8 at each IoU threshold: FALSE, TRUE or IGNORED.
-        objects: (N,) objects of each image that count.
+        objects: (N,) objects of each image that count, in the order of the images' ids.
     """
 
     scores: np.ndarray
@@ -49,13 +49,11 @@ class CocoMatches:
     """All that AP depends on.
 
     Attributes:
-        images: Number of images N, which are in the order of their ids.
         classes: Names, in the order of the categories' ids.
         thresholds: Of IoU.
         areas: For each of :data:`AREAS`, the matches of every class.
     """
 
-    images: int
     classes: tuple[str, ...]
     thresholds: tuple[float, ...]
     areas: dict[str, tuple[ClassMatches, ...]]
@@ -100,7 +98,6 @@ def match_detections(
             if progress is not None:
                 progress(number, len(categories))
     return CocoMatches(
-        images=len(truth.images),
         classes=tuple(category["name"] for category in categories),
         thresholds=tuple(evaluation.params.iouThrs.tolist()),
         areas={area: tuple(per_class) for area, per_class in areas.items()},

@@ -25,7 +25,6 @@ def compare_seeds(
     progress: Progress | None = None,
     allow_other_protocol: bool = False,
     ground_truth: Path | None = None,
-    workers: int | None = None,
 ) -> Comparison:
     """Compare two models, each trained with one seed or with several.
 
@@ -41,7 +40,6 @@ def compare_seeds(
         progress: Told what is done.
         allow_other_protocol: Compare although the protocols differ, with a note that says in what.
         ground_truth: Annotation file or folder of label maps, where it is no longer where the records say.
-        workers: Processes of a long bootstrap; None for one on each core that may be used.
 
     Raises:
         UserError: tasks or protocols differ, the ground truth does, or predictions are missing or of other images.
@@ -58,7 +56,7 @@ def compare_seeds(
         notes += _unlike_records(runs, each)
         report = None if progress is None else lambda done, total: progress("resampling", done, total)
         models = read.evaluations[: len(first)], read.evaluations[len(first) :]
-        bootstrap = paired_bootstrap(*models, read.resamples, workers, report)
+        bootstrap = paired_bootstrap(*models, read.resamples, progress=report)
         for name, differences in bootstrap.metrics.items():
             values = [float(of_run.metrics[name][0]) for of_run in each]
             metrics.append(_difference(name, values[: len(first)], values[len(first) :], differences, images))

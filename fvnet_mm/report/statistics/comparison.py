@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from fvnet_mm.report.statistics.resampling import Interval
 from fvnet_mm.report.statistics.seeds import SeedTest, Verdict
@@ -60,10 +60,6 @@ class Comparison:
     metrics: tuple[Difference, ...]
     per_class: dict[str, tuple[Difference, ...]]
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """Return all of it as JSON's types."""
-        return asdict(self)
 
 
 def format_comparison(comparison: Comparison) -> str:

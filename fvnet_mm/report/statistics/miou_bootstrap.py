@@ -97,7 +97,6 @@ class SegmentationEvaluation:
     """
 
     def __init__(self, areas: ClassAreas) -> None:
-        self.images = areas.labelled.shape[1]
         self._areas = np.concatenate([areas.intersect, areas.predicted, areas.labelled])
 
     def __call__(self, times: np.ndarray) -> Values:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,11 +77,8 @@ class Values(NamedTuple):
     per_class: np.ndarray
 
 
-class Evaluation(Protocol):
-    """The predictions of one model, in a form that gives metrics quickly."""
-
-    def __call__(self, times: np.ndarray) -> Values:
-        """Evaluate resamples: ``times`` is (images, B), how often each image is in each, as float64."""
+Evaluation = Callable[[np.ndarray], Values]
+"""The predictions of one model: its metrics from how often each image is in each resample, (images, B) float64."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping
 
 import torch
@@ -42,8 +41,8 @@ def measure(trunks: Mapping[str, nn.Module], size: int) -> dict[str, list[float]
                 trunk(images)
 
         run()
-        passes = passes_of_a_turn(timed(run, 1, time.perf_counter, lambda: None)[0], TURN_SECONDS)
-        return lambda: timed(run, passes, time.perf_counter, lambda: None)
+        passes = passes_of_a_turn(timed(run, 1, lambda: None)[0], TURN_SECONDS)
+        return lambda: timed(run, passes, lambda: None)
 
     turns = {settings: turn_of(trunk) for settings, trunk in trunks.items()}
     seconds = interleave(turns, ROUNDS, lambda number: print(f"{size} x {size}, round {number + 1} of {ROUNDS}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 
 Turn = Callable[[], list[float]]
@@ -16,9 +17,7 @@ def passes_of_a_turn(seconds_of_a_pass: float, least_seconds: float) -> int:
     return max(1, min(MOST_PASSES, math.ceil(least_seconds / max(seconds_of_a_pass, 1e-9))))
 
 
-def interleave(
-    turns: Mapping[str, Turn], rounds: int, progress: Callable[[int], None] | None = None
-) -> dict[str, list[list[float]]]:
+def interleave(turns: Mapping[str, Turn], rounds: int, progress: Callable[[int], None]) -> dict[str, list[list[float]]]:
     """Rounds A B C A B C ...: seconds of every pass, by model and round.
 
     Args:
@@ -28,16 +27,13 @@ def interleave(
     """
     seconds: dict[str, list[list[float]]] = {name: [] for name in turns}
     for number in range(rounds):
-        if progress is not None:
-            progress(number)
+        progress(number)
         for name, turn in turns.items():
             seconds[name].append(turn())
     return seconds
 
 
-def timed(
-    run: Callable[[], object], passes: int, clock: Callable[[], float], finish: Callable[[], None]
-) -> list[float]:
+def timed(run: Callable[[], object], passes: int, finish: Callable[[], None]) -> list[float]:
     """Seconds of each of so many passes; ``finish`` waits for the device, before the first and in each of them.
 
     Several have one in front that isn't timed: it fetches what other models have pushed out of the caches.
@@ -47,8 +43,8 @@ def timed(
     finish()
     seconds = []
     for _ in range(passes):
-        began = clock()
+        began = time.perf_counter()
         run()
         finish()
-        seconds.append(clock() - began)
+        seconds.append(time.perf_counter() - began)
     return seconds

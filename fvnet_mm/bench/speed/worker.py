@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -33,32 +31,12 @@ class OutOfMemory(Exception):
     """A pass does not fit."""
 
 
-class Worker(Protocol):
-    """One model, measured when it is its turn."""
-
-    model: Model
-    """What it is: its parameters, how it was fused, its counts."""
-
-    def prepare(self, case: Case) -> float:
-        """Makes a case's inputs, warms up, and returns the seconds of a pass.
-
-        Raises:
-            UserError: The model does not take such images, or cannot be compiled.
-            OutOfMemory: A pass does not fit.
-        """
-
-    def turn(self, passes: int) -> list[float]:
-        """Seconds of so many passes of the case that was prepared last."""
-
-    def peak_memory(self) -> int | None:
-        """Bytes that the model and a pass of this case took at most on an NVIDIA GPU; None elsewhere."""
-
-    def close(self) -> None:
-        """Lets go of what it holds."""
-
-
 class LocalWorker:
-    """A model in this process, which the conditions have been set up for; it is counted at these sizes."""
+    """A model in this process, which the conditions have been set up for; it is counted at these sizes.
+
+    Attributes:
+        model: What it is: its parameters, how it was fused, its counts.
+    """
 
     def __init__(self, subject: Subject, conditions: Conditions, sizes: Sequence[Size]) -> None:
         self._conditions, self._name = conditions, subject.name
@@ -95,6 +73,12 @@ class LocalWorker:
             _compile(self._module)
 
     def prepare(self, case: Case) -> float:
+        """Makes a case's inputs, warms up, and returns the seconds of a pass.
+
+        Raises:
+            UserError: The model does not take such images, or cannot be compiled.
+            OutOfMemory: A pass does not fit.
+        """
         self._pass = None
         if case.what == "predict" and not self._fixed:
             fix_outputs(self._module)
@@ -103,8 +87,8 @@ class LocalWorker:
         before = _allocated()
         try:
             self._pass = make_pass(self._module, case, self._conditions)
-            timed(self._pass, 1, time.perf_counter, self._wait)
-            seconds = timed(self._pass, WARM_UP, time.perf_counter, self._wait)
+            timed(self._pass, 1, self._wait)
+            seconds = timed(self._pass, WARM_UP, self._wait)
         except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
             self._pass = None
             if not is_out_of_memory(error):
@@ -117,24 +101,27 @@ class LocalWorker:
         raise OutOfMemory
 
     def turn(self, passes: int) -> list[float]:
+        """Seconds of so many passes of the case that was prepared last."""
         if self._conditions.backend != "cuda":
-            return timed(self._pass, passes, time.perf_counter, self._wait)
+            return timed(self._pass, passes, self._wait)
         torch.cuda.reset_peak_memory_stats()
         before = _allocated()
-        seconds = timed(self._pass, passes, time.perf_counter, self._wait)
+        seconds = timed(self._pass, passes, self._wait)
         # What other models hold is in both.
         self._peak = max(self._peak, torch.cuda.max_memory_allocated() - before)
         return seconds
 
     def peak_memory(self) -> int | None:
+        """Bytes that the model and a pass of this case took at most on an NVIDIA GPU; None elsewhere."""
         return self._held + self._inputs + self._peak if self._conditions.backend == "cuda" else None
 
     def close(self) -> None:
+        """Lets go of what it holds."""
         self._pass = None
 
 
 class IsolatedWorker:
-    """A model in a process of its own, which waits while others have their turns."""
+    """A :class:`LocalWorker` in a process of its own, which waits while others have their turns."""
 
     def __init__(self, subject: Subject, conditions: Conditions, sizes: Sequence[Size]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -178,6 +165,9 @@ class IsolatedWorker:
         if error is not None:
             raise error
         return value
+
+
+Worker = LocalWorker | IsolatedWorker
 
 
 def _serve(connection: Connection, subject: Subject, conditions: Conditions, sizes: Sequence[Size]) -> None:

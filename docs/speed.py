@@ -96,11 +96,8 @@ def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:
     for record, case in sorted(rows, key=lambda row: in_order(row[1])):
         of = by_trunk(record, case)
         own = of[name]
-        counted = record.model(own.model).counted_at(case.what, case.size)
-        share = ""
-        if counted is not None and not record.conditions.training and case.what != "predict":
-            least = counted.floor_ms(case.batch, record.bandwidth, record.conditions.precision)
-            share = f"{least / own.times.p50_ms:.0%}"
+        least = record.floor_ms(own)
+        share = f"{least / own.times.p50_ms:.0%}" if least is not None else ""
         rate = f"{own.throughput:.0f}" if own.throughput >= 100 else f"{own.throughput:.3g}"
         cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), rate, share]
         cells += [in_words(own, of[rival]) if rival in of else "not run" for rival in rivals]

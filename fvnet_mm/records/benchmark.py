@@ -83,6 +83,9 @@ class Case(Part):
     size: Size
     batch: PositiveInt
 
+    def __str__(self) -> str:
+        return f"{self.what} at {self.size[0]}x{self.size[1]}, batch {self.batch}"
+
 
 class Clock(Part):
     """Clock of the device in MHz, and what held an NVIDIA GPU's back, such as 'thermal'; None where unreadable."""
@@ -263,6 +266,13 @@ class BenchmarkRecord(Part):
     def cases(self) -> tuple[Case, ...]:
         """What was measured, each once, in order."""
         return tuple(dict.fromkeys(entry.case for entry in self.measurements))
+
+    def floor_ms(self, entry: Measurement) -> float | None:
+        """The memory-bound least time in ms of a pass; None of predictions and training steps, which do more."""
+        counted = self.model(entry.model).counted_at(entry.case.what, entry.case.size)
+        if counted is None or self.conditions.training or entry.case.what == "predict":
+            return None
+        return counted.floor_ms(entry.case.batch, self.bandwidth, self.conditions.precision)
 
     def model(self, name: str) -> Model:
         """The model of that name."""

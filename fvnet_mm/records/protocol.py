@@ -86,6 +86,11 @@ class Protocol(Part):
             raise ValueError(f"the fingerprint {fields['fingerprint']!r} is not that of the fields beside it")
         return rest
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Fields that nobody knows, in words."""
+        return tuple(name.replace("_", " ") for name in type(self).model_fields if getattr(self, name) is None)
+
     def differences(self, other: "Protocol") -> dict[str, tuple[object, object]]:
         """The fields in which two protocols differ, with both values."""
         names = type(self).model_fields

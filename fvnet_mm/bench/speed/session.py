@@ -193,9 +193,8 @@ def _measure(
 ) -> list[Measurement]:
     passes = {name: passes_of_a_turn(of_a_pass, plan.turn_seconds) for name, of_a_pass in seconds.items()}
     turns = {name: lambda worker=worker, n=passes[name]: worker.turn(n) for name, worker in workers.items()}
-    words = f"{case.what} at {_shape(case.size)}, batch {case.batch}"
     before = read_clock(plan.conditions.backend)
-    rounds = interleave(turns, plan.rounds, lambda number: progress(f"{words}: round {number + 1} of {plan.rounds}"))
+    rounds = interleave(turns, plan.rounds, lambda number: progress(f"{case}: round {number + 1} of {plan.rounds}"))
     after = read_clock(plan.conditions.backend)
     return [
         Measurement(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from fvnet_mm.records.benchmark import BenchmarkRecord, Case, Clock, Counted, Measurement, Ratio
+from fvnet_mm.records.benchmark import BenchmarkRecord, Clock, Counted, Measurement, Ratio
 from fvnet_mm.terminal_tables import new_table, show
 
 DISAGREEMENT_LIMIT = 0.05
@@ -57,7 +57,7 @@ def warnings_of(record: BenchmarkRecord) -> list[str]:
             elif counted.disagreement is not None and counted.disagreement > DISAGREEMENT_LIMIT:
                 warnings.append(f"{place}: the counters of MACs differ by {counted.disagreement:.1%}.")
     for entry in record.measurements:
-        place = f"{entry.model}, {_case_words(entry.case)}"
+        place = f"{entry.model}, {entry.case}"
         warnings += [f"{place}: unsteady, {reason}." for reason in entry.times.unsteady]
         half = half_width(entry.ratio)
         if half is not None and half > WIDE_INTERVAL:
@@ -102,10 +102,8 @@ _CASE_HEADS = (
 
 def _case_cells(record: BenchmarkRecord, entry: Measurement) -> tuple[str, ...]:
     times = entry.times
-    counted = record.model(entry.model).counted_at(entry.case.what, entry.case.size)
     floor = share = ""
-    if counted is not None and not record.conditions.training and entry.case.what != "predict":
-        least = counted.floor_ms(entry.case.batch, record.bandwidth, record.conditions.precision)
+    if (least := record.floor_ms(entry)) is not None:
         floor, share = _digits(least), f"{least / times.p50_ms:.0%}"
     ratio = entry.ratio
     if ratio is None:
@@ -167,10 +165,6 @@ def _print_table(console: Console, heads: Sequence[str], rows: Iterable[Sequence
 
 def _clock(clock: Clock) -> str:
     return "unknown" if clock.mhz is None else f"{clock.mhz:.0f} MHz"
-
-
-def _case_words(case: Case) -> str:
-    return f"{case.what} at {case.size[0]}x{case.size[1]}, batch {case.batch}"
 
 
 def _digits(value: float) -> str:

@@ -14,7 +14,7 @@ from itertools import groupby
 from fvnet_mm.report.leaderboard import formatting
 from fvnet_mm.report.leaderboard.latex_text import escape
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
-from fvnet_mm.report.leaderboard.names import TRUNKS, protocol_summary, unknown_fields
+from fvnet_mm.report.leaderboard.names import TRUNKS, protocol_summary
 from fvnet_mm.report.leaderboard.ranking import best_and_second, is_finished, is_ranked, printed
 
 LINES = 45
@@ -235,7 +235,7 @@ def _notes(table: Table, rows: Sequence[Row], sources: Sequence[str]) -> list[st
     if not all(is_finished(row) for row in rows):
         notes.append(rf"{_RUNNING}\,not finished, not ranked.")
     if any(row.provenance == "imported" for row in rows):
-        unknown = ", ".join(unknown_fields(table.protocol))
+        unknown = ", ".join(table.protocol.unknown)
         untold = f", which does not tell: {unknown}" if unknown else ""
         notes.append(rf"{_IMPORTED}\,imported from another tool's log{escape(untold)}.")
     for shape, mark in _marks_of_shapes(table.rows).items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fvnet_mm.report.leaderboard import formatting
 from fvnet_mm.report.leaderboard.model import Leaderboard, Row, Table
-from fvnet_mm.report.leaderboard.names import protocol_summary, unknown_fields
+from fvnet_mm.report.leaderboard.names import protocol_summary
 from fvnet_mm.report.leaderboard.ranking import best_and_second, is_ranked, printed, ranks
 
 INTRODUCTION = """# Leaderboard
@@ -69,7 +69,7 @@ def _facts(table: Table) -> dict[str, str | None]:
         "MACs": formatting.at_shape(formatting.common(row.macs_shape for row in table.rows)),
         "speed": formatting.common(row.speed_note for row in _with_speed(table.rows)),
         "speeds under other conditions, left out": "; ".join(table.speeds_left_out),
-        "not known, so that rows may differ in it": ", ".join(unknown_fields(protocol)),
+        "not known, so that rows may differ in it": ", ".join(protocol.unknown),
     }
 
 

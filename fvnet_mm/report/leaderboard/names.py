@@ -171,8 +171,3 @@ def protocol_summary(protocol: Protocol) -> str:
         "moving average of the weights" if protocol.averaged else None,
     ]
     return ", ".join(part for part in parts if part)
-
-
-def unknown_fields(protocol: Protocol) -> tuple[str, ...]:
-    """Fields of the protocol that nobody knows, in words."""
-    return tuple(name.replace("_", " ") for name in type(protocol).model_fields if getattr(protocol, name) is None)

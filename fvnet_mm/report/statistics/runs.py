@@ -86,9 +86,7 @@ def check_comparable(runs: Sequence[Run], allow_other_protocol: bool) -> list[st
         )
     notes = [_unfinished(run) for run in runs if run.record.status != "finished"]
     notes += [note for run in runs[1:] for note in _differences_of_protocol(reference, run, allow_other_protocol)]
-    fields = reference.record.protocol.model_dump()
-    unknown = [_in_words(field) for field, value in fields.items() if value is None]
-    if unknown:
+    if unknown := reference.record.protocol.unknown:
         more = f" and {len(unknown) - _LISTED} more fields" if len(unknown) > _LISTED else ""
         notes.append(f"the runs may differ in what their records do not say: {_listed(unknown[:_LISTED])}{more}")
     return notes

@@ -97,15 +97,8 @@ class SuiteMobileNetV3(_MobileTrunk, MobileNetV3):
 
     Args:
         arch: A name in :attr:`arch_settings`, such as 'large'.
-        out_indices: Stages (0 to 3) to return, in ascending order.
-        frozen_stages: -1 freezes nothing, 0 the first convolution, n that and the first n stages.
-        norm_eval: Keep batch norms in eval mode while training (fixed running statistics).
-        with_cp: Keep only the inputs of blocks and compute the rest again in the backward pass.
         norm_cfg: Norm layers; None leaves mmpretrain's, batch norm with eps 0.001.
-        init_cfg: As in :class:`mmengine.model.BaseModule`; None leaves mmpretrain's.
-
-    Raises:
-        ValueError: An argument is outside what it allows.
+        out_indices, frozen_stages, norm_eval, with_cp, init_cfg: As of :class:`SuiteMobileNetV2`.
     """
 
     stem_name = "layer0"

@@ -20,7 +20,7 @@ from ablation_answers import answers
 from ablation_bases import BASES, FORMER
 from ablation_rows import cost, settings_of, variants
 from ablation_runs import Heading, Row, Tables, cell, columns_of, read_runs, told_apart
-from marked import update
+from marked import table, update
 
 from fvnet_mm.backbones.arch import STRIDES
 from fvnet_mm.errors import UserError
@@ -34,9 +34,6 @@ RUNS = [
 ]
 TIME_CONSTANTS = RESULTS / "ablation" / "time_constants.json"
 SPEEDS = RESULTS / "ablation" / "speed.json"
-FORMER_SIZES = """\
-| FVNet | Channels | Blocks | Parameters (M) | MACs (G) |
-| --- | --- | --- | ---: | ---: |"""
 
 
 def legend(number: int, heading: Heading, rows: Mapping[str, Row]) -> str:
@@ -64,34 +61,31 @@ def speed_cell(ratio: float, low: float, high: float) -> str:
     return f"{ratio:.2f}" if low <= 1 <= high else f"**{ratio:.2f}**"
 
 
-def time_constants(changes: Sequence[Mapping]) -> list[str]:
+def time_constants(changes: Sequence[Mapping]) -> str:
     """A table of how far training has moved the time constants of those rows that learn them, stage by stage."""
     names = {settings_of(row.arguments): f"{base.title}: {row.name}" for base in BASES for row in variants(base)}
     by_row: dict[tuple[str, str], list[list[Mapping[str, float]]]] = defaultdict(list)
     for change in changes:
         by_row[names[settings_of(change["arguments"])], change["trained"]].append(change["stages"])
-    lines = [
-        f"| Time constants | trained in | Seeds | {' | '.join(f'stride {stride}' for stride in STRIDES)} |",
-        f"| --- | --- | ---: |{' ---: |' * len(STRIDES)}",
-    ]
+    rows = []
     for (name, trained), runs in by_row.items():
         cells = []
         for stage in zip(*runs, strict=True):
             mean, size = (np.mean([run[key] for run in stage]) for key in ("mean", "mean_absolute"))
             cells.append(f"{np.expm1(mean):+.1%} ({np.expm1(size):.1%})")
-        lines.append(f"| {name} | {trained} | {len(runs)} | {' | '.join(cells)} |")
-    return lines
+        rows.append((name, trained, str(len(runs)), *cells))
+    header = ("Time constants", "trained in", "Seeds", *(f"stride {stride}" for stride in STRIDES))
+    return table(header, "llr" + "r" * len(STRIDES), rows)
 
 
 def former_sizes() -> str:
     """A table of what the sizes were built as before."""
-    rows = [FORMER_SIZES]
+    rows = []
     for size, forms in FORMER.items():
         for title, arguments in forms.items():
             shape = (", ".join(map(str, arguments[name])) for name in ("channels", "depths"))
-            cells = (f"FVNet-{size.upper()} {title}", *shape, *cost({"arch": size, **arguments}))
-            rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+            rows.append((f"FVNet-{size.upper()} {title}", *shape, *cost({"arch": size, **arguments})))
+    return table(("FVNet", "Channels", "Blocks", "Parameters (M)", "MACs (G)"), "lllrr", rows)
 
 
 def section(number: int, tables: Tables) -> Iterator[str]:
@@ -118,13 +112,13 @@ def section(number: int, tables: Tables) -> Iterator[str]:
         row for row in variants(base) if not number or any(settings_of(row.arguments) in runs for _, runs in found)
     ]
     for question, group in itertools.groupby(shown, key=lambda row: row.question):
-        yield f"| {' | '.join((question, *columns))} |"
-        yield f"| --- |{' ---: |' * len(columns)}"
+        rows = []
         for row in group:
             key = settings_of(row.arguments)
             speed = (fast.get(key, "not measured"),) if fast else ()
             cells = (cell(runs.get(key, ()), runs[own]) for _, runs in found)
-            yield f"| {' | '.join((row.name, *cost(row.arguments), *speed, *cells))} |"
+            rows.append((row.name, *cost(row.arguments), *speed, *cells))
+        yield table((question, *columns), "l" + "r" * len(columns), rows)
         yield ""
 
 
@@ -153,7 +147,7 @@ def main() -> None:
     if arguments.records:
         print(found["answers"], found["tables"], found["former_tables"], sep="\n\n")
         return
-    found["time_constants"] = "\n".join(time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8"))))
+    found["time_constants"] = time_constants(json.loads(TIME_CONSTANTS.read_text(encoding="utf-8")))
     for name, text in found.items():
         update(
             HISTORY if name.startswith("former") else PAGE, name, text, "python docs/ablation.py", check=arguments.check

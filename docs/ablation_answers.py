@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 from ablation_bases import BASES
 from ablation_rows import settings_of, variants
 from ablation_runs import Tables, columns_of, difference_cell, told_apart
+from marked import table
 
 from fvnet_mm.report.statistics.resampling import CONFIDENCE
 
@@ -69,9 +72,9 @@ def answers(tables: Tables) -> str:
     """
     if not (columns := columns_of(BASE, tables)):
         return ""
-    rows = {row.name: settings_of(row.arguments) for row in variants(BASES[BASE])}
+    settings = {row.name: settings_of(row.arguments) for row in variants(BASES[BASE])}
     found = {
-        question: {pair: [[runs.get(rows[name], ()) for name in pair] for _, runs in columns] for pair in pairs}
+        question: {pair: [[runs.get(settings[name], ()) for name in pair] for _, runs in columns] for pair in pairs}
         for question, pairs in PAIRS.items()
     }
     compared = [pair for pairs in found.values() for row in pairs.values() for pair in row]
@@ -80,23 +83,20 @@ def answers(tables: Tables) -> str:
         for question, pairs in found.items()
     }
     shown = [any(row[place] for pairs in cells.values() for row in pairs.values()) for place in range(len(columns))]
-    numbers = [f"({place})" for place, there in enumerate(shown, 1) if there]
-    lines = [
-        f"({place}) {heading.setting}.  "
-        for place, ((heading, _), there) in enumerate(zip(columns, shown, strict=True), 1)
-        if there
-    ]
+    numbers = list(compress((f"({place})" for place in range(1, len(columns) + 1)), shown))
+    headings = compress((heading for heading, _ in columns), shown)
+    lines = [f"{number} {heading.setting}.  " for number, heading in zip(numbers, headings, strict=True)]
     intervals, beyond = told_apart(compared)
     if intervals:
         chance = intervals * (1 - CONFIDENCE)
         lines += ["", f"{beyond} of {intervals} intervals exclude 0; {chance:.1f} would be expected by chance."]
     lines.append("")
     for question, pairs in cells.items():
-        if run := {pair: row for pair, row in pairs.items() if any(row)}:
-            lines += [f"| {question} | {' | '.join(numbers)} |", f"| --- |{' ---: |' * len(numbers)}"]
-        for (first, second), row in run.items():
-            names = (name.replace(NOW, BASES[BASE].title) for name in (first, second))
-            there = (cell for cell, place in zip(row, shown, strict=True) if place)
-            lines.append(f"| {' against '.join(names)} | {' | '.join(there)} |")
-        lines += [""] * bool(run)
+        rows = [
+            (" against ".join(name.replace(NOW, BASES[BASE].title) for name in pair), *compress(row, shown))
+            for pair, row in pairs.items()
+            if any(row)
+        ]
+        if rows:
+            lines += [table((question, *numbers), "l" + "r" * len(numbers), rows), ""]
     return "\n".join(lines).rstrip()

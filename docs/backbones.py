@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from marked import checks, update_file
+from marked import checks, table, update_file
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -151,12 +151,6 @@ def file_name(url: str) -> str:
 def dash(fact: object) -> str:
     """A fact, or a dash for one that no source states."""
     return "–" if fact is None else str(fact)
-
-
-def table(header: tuple[str, ...], align: str, rows: list[tuple[str, ...]]) -> str:
-    """Markdown table; ``align`` has an l or an r for each column."""
-    rule = tuple("---:" if side == "r" else "---" for side in align)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def page(descriptions: Path = CONFIGS / DESCRIPTIONS) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ablation_runs import mean_cell
 from comparison_runs import FLOOR, Scores, Trunk, read_devices, read_scores
-from marked import update_parts
+from marked import table, update_parts
 from rank_agreement import AGREEMENT, agreements
 from speed import RIVALS, by_trunk, in_order, model_of
 
@@ -117,13 +117,10 @@ def outcome(scores: Scores, rival: str, own: Trunk) -> Outcome:
     return Outcome.ABOVE if above else Outcome.BELOW
 
 
-def verdicts(
-    scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]
-) -> Iterator[str]:
+def verdicts(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], devices: Mapping[str, Devices]) -> str:
     """A table of where each size of FVNet stands to each of its rivals, and how much less or more it costs."""
     columns = (*Outcome, "parameters", "MACs", *(f"times as fast, {_device(record)}" for record in records))
-    yield f"|  | {' | '.join(columns)} |"
-    yield f"|---|{'---|' * len(columns)}"
+    rows = []
     for own, rivals in RIVALS.items():
         for rival in rivals:
             found: dict[Outcome, list[str]] = {stands: [] for stands in Outcome}
@@ -140,9 +137,9 @@ def verdicts(
             for record in records:
                 ratios = [row[2] for row in speeds(record, own, [rival])]
                 cells.append(ratios[0] if len(ratios) == 1 else f"{min(ratios)} to {max(ratios)}")
-            yield f"| {TRUNKS[own]} against {TRUNKS[rival]} | {' | '.join(cells)} |"
-    yield ""
-    yield f"{ELSEWHERE} The two were run on different devices, at least in part."
+            rows.append((f"{TRUNKS[own]} against {TRUNKS[rival]}", *cells))
+    text = table(("", *columns), "l" * (1 + len(columns)), rows)
+    return f"{text}\n\n{ELSEWHERE} The two were run on different devices, at least in part."
 
 
 def _device(record: BenchmarkRecord) -> str:
@@ -170,7 +167,6 @@ def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], dev
         models = [model_of(records[0], name) for name in (own, *rivals)]
         macs = [model.counted_at("trunk", IMAGE).total_macs / 1e9 for model in models]
         rows = [
-            ["", TRUNKS[own], *(TRUNKS[rival] for rival in rivals)],
             ["parameters (M)", *(f"{model.parameters['backbone'] / 1e6:.1f}" for model in models)],
             [f"MACs at {IMAGE[0]} x {IMAGE[1]} (G)", *(f"{each:.2f}" for each in macs)],
             *(row for record in records for row in speeds(record, own, rivals)),
@@ -178,13 +174,12 @@ def tables(scores: Mapping[str, Scores], records: Sequence[BenchmarkRecord], dev
         for number, name in enumerate(settings, 1):
             cells = (in_setting(scores[name], rival, Trunk(own), marks, devices[name]) for rival in (own, *rivals))
             rows.append([f"({number}) {name.split(' at ')[0]}", *cells])
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-        lines.insert(len(lines) - len(rows) + 1, f"|---|{'---|' * len(models)}")
-        lines.append("")
+        header = ["", *(TRUNKS[name] for name in (own, *rivals))]
+        lines += [table(header, "l" * len(header), rows), ""]
     lines += [f"({number}) {name}.  " for number, name in enumerate(settings, 1)]
     lines += [f"{mark} Run with other arguments: {trunk}.  " for trunk, mark in marks.items()]
     lines.append(f"{ELSEWHERE} This rival and FVNet were run on different devices, at least in part.  ")
-    return "\n".join([*lines, "", AGREEMENT, "", *agreements(scores)])
+    return "\n".join([*lines, "", AGREEMENT, "", agreements(scores)])
 
 
 def floor(scores: Mapping[str, Scores], floors: Mapping[str, Mapping[int, float]]) -> str:
@@ -192,7 +187,7 @@ def floor(scores: Mapping[str, Scores], floors: Mapping[str, Mapping[int, float]
 
     By Welch's test over seeds, or by the means where either was run once.
     """
-    lines = ["|  | four convolutions | trunks not significantly above them |", "|---|---|---|"]
+    rows = []
     for number, name in enumerate(sorted(scores), 1):
         if not (own := list(floors.get(name, {}).values())):
             continue
@@ -201,9 +196,9 @@ def floor(scores: Mapping[str, Scores], floors: Mapping[str, Mapping[int, float]
             test = welch(own, list(of.values()))
             if test.difference <= 0 or (test.interval and decide(test.interval) != "higher"):
                 held.append((test.difference, f"{TRUNKS[trunk.name]} ({test.difference:+.1f})"))
-        cells = (cell_of(own), ", ".join(text for _, text in sorted(held)) or "none")
-        lines.append(f"| ({number}) {name.split(' at ')[0]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        not_above = ", ".join(text for _, text in sorted(held)) or "none"
+        rows.append((f"({number}) {name.split(' at ')[0]}", cell_of(own), not_above))
+    return table(("", "four convolutions", "trunks not significantly above them"), "lll", rows)
 
 
 def parts() -> dict[tuple[Path, str], str]:
@@ -219,7 +214,7 @@ def parts() -> dict[tuple[Path, str], str]:
     floors = {name: own[Trunk(FLOOR)] for name, own in every.items() if Trunk(FLOOR) in own}
     found = scores, records, read_devices(folders)
     return {
-        (PAGE, "verdicts"): "\n".join(verdicts(*found)),
+        (PAGE, "verdicts"): verdicts(*found),
         (PAGE, "floor"): floor(scores, floors),
         (PAGE, "comparison"): tables(*found),
     }

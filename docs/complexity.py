@@ -6,13 +6,12 @@ python docs/complexity.py --check     exits with 1 where they are not there
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from claims import CORRECTED, OWN, TOLERANCE, Claim, claims, same_source, witnesses
 from countings import MACS, PARAMETERS, SOURCE_WIDE, Subject
-from marked import update_parts
+from marked import table, update_parts
 
 from fvnet_mm.bench.model_complexity import DETECTION_SHAPE, SEGMENTATION_SHAPE, WIDE_SEGMENTATION_SHAPE
 
@@ -141,24 +140,15 @@ def own_columns() -> tuple[str, ...]:
     return tuple(columns)
 
 
-def markdown(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: Iterable[int]) -> str:
-    align = ["---:" if i in set(numbers) else "---" for i in range(len(columns))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, align, *rows))
-
-
 def tables() -> str:
     """All that stands between the markers."""
-    with_fvnet = markdown(own_columns(), map(own_row, OWN), range(1, len(own_columns())))
+    columns = own_columns()
     sections = {
-        "FVNet": with_fvnet,
-        "Against published counts": f"{summary()}\n\n{comparison()}",
+        "FVNet": table(columns, "l" + "r" * (len(columns) - 1), map(own_row, OWN)),
+        "Against published counts": f"{summary()}\n\n{table(COLUMNS, 'lllrrrll', map(row, claims()))}",
         "Other ways to count that were tried": ways(),
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-
-
-def comparison() -> str:
-    return markdown(COLUMNS, map(row, claims()), (3, 4, 5))
 
 
 def summary() -> str:

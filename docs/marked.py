@@ -1,11 +1,11 @@
-"""What scripts of this folder write from code or records: whole files, and parts of pages between two markers."""
+"""What scripts of this folder write from code or records: tables, whole files, parts of pages between two markers."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fvnet_mm.errors import UserError
@@ -23,6 +23,12 @@ def with_marked(text: str, name: str, new: str) -> str:
     if count != 1:
         raise ValueError(f"has {count} pairs of markers {begin} ... {end} where one is needed")
     return replaced
+
+
+def table(header: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; ``align`` has an l or an r for each column."""
+    rule = ["---:" if side == "r" else "---" for side in align]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def update(page: Path, name: str, new: str, command: str, *, check: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+from marked import table
 from scipy import stats
 
 from fvnet_mm.report.statistics.resampling import CONFIDENCE
@@ -24,16 +25,15 @@ AGREEMENT = (
 )
 
 
-def agreements(scores: Mapping[str, Scores]) -> Iterator[str]:
+def agreements(scores: Mapping[str, Scores]) -> str:
     """A table of how alike each two settings rank the trunks that were trained in both, and seeds of one setting."""
     settings = sorted(scores)
-    numbers = range(1, len(settings) + 1)
-    yield f"|  | {' | '.join(f'({number})' for number in numbers)} |"
-    yield f"|---|{'---:|' * len(settings)}"
-    for number, one in zip(numbers, settings, strict=True):
-        others = settings[number:]
-        cells = [*[""] * (number - 1), between_seeds(scores[one]), *(agreement(scores[one], scores[o]) for o in others)]
-        yield f"| ({number}) | {' | '.join(cells)} |"
+    numbers = [f"({number})" for number in range(1, len(settings) + 1)]
+    rows = []
+    for place, (number, one) in enumerate(zip(numbers, settings, strict=True)):
+        others = (agreement(scores[one], scores[other]) for other in settings[place + 1 :])
+        rows.append([number, *[""] * place, between_seeds(scores[one]), *others])
+    return table(["", *numbers], "l" + "r" * len(numbers), rows)
 
 
 def agreement(one: Scores, other: Scores) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from marked import update
+from marked import table, update
 
 from fvnet_mm.data.benchmark.classes import SEMANTIC_CLASSES, SIZE_SHARES, THINGS, size_class
 from fvnet_mm.data.benchmark.scene import Scene, draw_scene
@@ -112,15 +112,15 @@ def statistics(root: Path) -> str:
 def scores() -> str:
     """The probes' accuracies as a Markdown table, with how well they tell apart the two classes of each pair."""
     pairs = [" / ".join(pair) for pair in PAIRS]
-    rows = [["Probe", "Parameters", "Sees", "Epochs", "Accuracy", "Small", "Medium", "Large", *pairs]]
-    rows.append(["---", "---:", "---", *["---:"] * (5 + len(pairs))])
+    header = ["Probe", "Parameters", "Sees", "Epochs", "Accuracy", "Small", "Medium", "Large", *pairs]
+    rows = []
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RECORDS.glob("*.json"))]
     for record in sorted(records, key=lambda record: record["accuracy"]):
         figures = [record["accuracy"], *record["accuracy_by_size"], *(pair_accuracy(record, pair) for pair in PAIRS)]
         seen = {"object": "the object alone", "window": "the window around it"}[record["crops"]]
         size = f"{record['parameters'] / 1e6:.2f} M"
         rows.append([record["model"], size, seen, str(record["epochs"]), *map(in_tenths, figures)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(header, "lrl" + "r" * (len(header) - 3), rows)
 
 
 def in_tenths(figure: float | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marked import update_parts
+from marked import table, update_parts
 
 from fvnet_mm.bench.speed.statistics import ratio_of
 from fvnet_mm.errors import UserError
@@ -65,18 +65,18 @@ def by_trunk(record: BenchmarkRecord, case: Case) -> dict[str, Measurement]:
     return {record.model(entry.model).backbone.name: entry for entry in record.of_case(case)}
 
 
-def table(found: list[BenchmarkRecord], name: str) -> list[str]:
+def versions(found: list[BenchmarkRecord], name: str) -> list[str]:
     """Markdown: how many times as fast one FVNet is as each of its rivals, case by case; nothing where none was run.
 
     Of an FVNet that was built otherwise in some of the records there is a table for each version, the newest first.
     """
-    versions: dict[str, list[tuple[BenchmarkRecord, Case]]] = {}
+    by_size: dict[str, list[tuple[BenchmarkRecord, Case]]] = {}
     for record in found:
         for case in record.cases:
             if name in by_trunk(record, case):
-                versions.setdefault(millions(record, name), []).append((record, case))
-    newest_first = sorted(versions.values(), key=lambda rows: max(record.updated for record, _ in rows), reverse=True)
-    return [line for rows in newest_first for line in _table(rows, name)]
+                by_size.setdefault(millions(record, name), []).append((record, case))
+    newest_first = sorted(by_size.values(), key=lambda rows: max(record.updated for record, _ in rows), reverse=True)
+    return [line for rows in newest_first for line in (_version(rows, name), "")]
 
 
 def in_words(own: Measurement, rival: Measurement) -> str:
@@ -86,23 +86,22 @@ def in_words(own: Measurement, rival: Measurement) -> str:
     return f"{ratio.value:.2f}{interval}"
 
 
-def _table(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> list[str]:
+def _version(rows: list[tuple[BenchmarkRecord, Case]], name: str) -> str:
     # A rival may have taken turns in some of the cases only.
     ran = {rival: [record for record, case in rows if rival in by_trunk(record, case)] for rival in RIVALS[name]}
     rivals = [rival for rival, found in ran.items() if found]
     versus = (f"times {title(ran[rival][0], rival)}" for rival in rivals)
     heads = (title(rows[0][0], name), "image", "batch", "images/s", "floor", *versus)
-    lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
+    cells = []
     for record, case in sorted(rows, key=lambda row: in_order(row[1])):
         of = by_trunk(record, case)
         own = of[name]
         least = record.floor_ms(own)
         share = f"{least / own.times.p50_ms:.0%}" if least is not None else ""
         rate = f"{own.throughput:.0f}" if own.throughput >= 100 else f"{own.throughput:.3g}"
-        cells = [case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), rate, share]
-        cells += [in_words(own, of[rival]) if rival in of else "not run" for rival in rivals]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+        ratios = (in_words(own, of[rival]) if rival in of else "not run" for rival in rivals)
+        cells.append((case.what, f"{case.size[0]} x {case.size[1]}", str(case.batch), rate, share, *ratios))
+    return table(heads, "ll" + "r" * (len(heads) - 2), cells)
 
 
 def tables() -> str:
@@ -112,7 +111,7 @@ def tables() -> str:
         by_conditions.setdefault(record.conditions.summary, []).append(record)
     text: list[str] = []
     for conditions, found in by_conditions.items():
-        text += [f"**{conditions}**", "", *(line for name in RIVALS for line in table(found, name))]
+        text += [f"**{conditions}**", "", *(line for name in RIVALS for line in versions(found, name))]
     return "\n".join(text[:-1])
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from coco_scene import TRAINING_IMAGES, scene
 from interleaving import Times, interleaved
-from marked import update
+from marked import table, update
 
 from fvnet_mm.files import write_text
 from fvnet_mm.report.statistics.seeds import mean_interval
@@ -148,18 +148,17 @@ def ratio_in_words(times: Times) -> str:
     return f"{np.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f}, {len(logs)} rounds)"
 
 
-def table(results: dict[str, dict]) -> str:
+def measured_parts(results: dict[str, dict]) -> str:
     """A table of what was measured, and on what."""
     rows = []
     for name, title in TITLES.items():
         if name in results:
             result = results[name]
             stock, suite = (float(np.median(result["times"][kind])) for kind in ("stock", "suite"))
-            words = title.format(**result)
-            rows.append(f"| {words} | {stock:.3g} s | {suite:.3g} s | {ratio_in_words(result['times'])} |")
+            ratio = ratio_in_words(result["times"])
+            rows.append((title.format(**result), f"{stock:.3g} s", f"{suite:.3g} s", ratio))
     machines = sorted({result["machine"] for result in results.values()})
-    lines = ["| what | stock | suite | times faster |", "|---|---:|---:|---:|", *rows]
-    return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
+    return f"{table(('what', 'stock', 'suite', 'times faster'), 'lrrr', rows)}\n\nMeasured on: {'; '.join(machines)}."
 
 
 def main() -> None:
@@ -190,7 +189,7 @@ def main() -> None:
 
             measured = measure_training(arguments.rounds)
         case _:
-            update(PAGE, "speedups", table(results), "python docs/speedups.py", check=arguments.check)
+            update(PAGE, "speedups", measured_parts(results), "python docs/speedups.py", check=arguments.check)
             return
     machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {version('torch')}"
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

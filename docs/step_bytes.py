@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from marked import update_parts
+from marked import table, update_parts
 from step_speed import BOTH_MAPS, FORWARD_MAPS
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -93,24 +93,21 @@ def traffic(step: Step, dtype: torch.dtype) -> tuple[float, float, float]:
     return tuple(count / elements for count in (inference.bytes, training.bytes, sum(kept.values())))
 
 
-def table() -> str:
-    lines = [
-        "| an FTFU's step | type | inference | training, forward and backward | kept for the backward pass |",
-        "|---|---|---:|---:|---:|",
-    ]
+def counts_of_steps() -> str:
+    header = ("an FTFU's step", "type", "inference", "training, forward and backward", "kept for the backward pass")
+    rows = []
     for dtype in (torch.float32, torch.bfloat16):
         counts = {name: traffic(step, dtype) for name, step in STEPS.items()}
         counts["the fewest possible: the Triton kernels"] = tuple(
             number * dtype.itemsize for number in (FORWARD_MAPS, BOTH_MAPS, SAVED_MAPS)
         )
         for name, row in counts.items():
-            cells = " | ".join(f"{count:.0f}" for count in row)
-            lines.append(f"| {name} | {str(dtype).removeprefix('torch.')} | {cells} |")
-    return "\n".join(lines)
+            rows.append((name, str(dtype).removeprefix("torch."), *(f"{count:.0f}" for count in row)))
+    return table(header, "llrrr", rows)
 
 
 def main() -> None:
-    update_parts(__doc__, "python docs/step_bytes.py", lambda: {(PAGE, "bytes"): table()})
+    update_parts(__doc__, "python docs/step_bytes.py", lambda: {(PAGE, "bytes"): counts_of_steps()})
 
 
 if __name__ == "__main__":

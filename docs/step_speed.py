@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from marked import update
+from marked import table, update
 
 from fvnet_mm.files import write_text
 
@@ -75,26 +75,26 @@ def measure() -> dict:
     return dict(device=torch.cuda.get_device_name(), torch=torch.__version__, rows=rows)
 
 
-def table(result: dict) -> list[str]:
+def times_of(result: dict) -> str:
     """Markdown: milliseconds, and the share that the kernels reach of the least time for the memory."""
     header = ("map (N, C, H, W)", "type", "channels last", "pass", "eager", "inductor", "Triton", "floor / Triton")
-    lines = [f"| {' | '.join(header)} |", "|---|---|---|---|---:|---:|---:|---:|"]
+    rows = []
     for row in result["rows"]:
         for key, name, maps in (("forward", "forward", FORWARD_MAPS), ("both", "forward, backward", BOTH_MAPS)):
             times = row[key]
             share = row["copy"] * maps / COPY_MAPS / times["triton"]
-            cells = [f"{times[kind]:.3f}" for kind in ("eager", "inductor", "triton")]
+            cells = (f"{times[kind]:.3f}" for kind in ("eager", "inductor", "triton"))
             shape = " x ".join(map(str, row["shape"]))
             last = "yes" if row["channels_last"] else "no"
-            lines.append(f"| {shape} | {row['dtype']} | {last} | {name} | {' | '.join(cells)} | {share:.0%} |")
-    return lines
+            rows.append((shape, row["dtype"], last, name, *cells, f"{share:.0%}"))
+    return table(header, "llllrrrr", rows)
 
 
 def tables() -> str:
     text: list[str] = []
     for file in sorted(RESULTS.glob("*.json")):
         result = json.loads(file.read_text())
-        text += [*table(result), "", f"Milliseconds, medians; {result['device']}, torch {result['torch']}.", ""]
+        text += [times_of(result), "", f"Milliseconds, medians; {result['device']}, torch {result['torch']}.", ""]
     return "\n".join(text[:-1])
 
 

@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 
 import torch
-from marked import update_parts
+from marked import table, update_parts
 from speed import RIVALS
 
 from fvnet_mm.bench.speed.subjects import build_subject, find_subjects
@@ -27,18 +27,19 @@ def mebibytes(trunk: str) -> float:
     return saved_bytes(build_subject(subject).train(), torch.rand(BATCH, 3, SIZE, SIZE)) / BATCH / 2**20
 
 
-def table() -> str:
+def beside_rivals() -> str:
     """Markdown: each FVNet beside each of its rivals."""
-    lines = ["| | MiB per image | rival | MiB per image | share of the rival's |", "|---|---:|---|---:|---:|"]
+    header = ("", "MiB per image", "rival", "MiB per image", "share of the rival's")
+    rows = []
     for name, rivals in RIVALS.items():
         for rival in rivals:
             own, its = mebibytes(name), mebibytes(rival)
-            lines.append(f"| {name} | {own:.1f} | {rival} | {its:.1f} | {own / its:.2f} |")
-    return "\n".join(lines)
+            rows.append((name, f"{own:.1f}", rival, f"{its:.1f}", f"{own / its:.2f}"))
+    return table(header, "lrlrr", rows)
 
 
 def main() -> None:
-    update_parts(__doc__, "python docs/training_memory.py", lambda: {(PAGE, "training_memory"): table()})
+    update_parts(__doc__, "python docs/training_memory.py", lambda: {(PAGE, "training_memory"): beside_rivals()})
 
 
 if __name__ == "__main__":

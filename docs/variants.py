@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from marked import update_parts
+from marked import table, update_parts
 
 from fvnet_mm.backbones import FVNet
 from fvnet_mm.bench.complexity import count_macs, count_parameters
@@ -27,9 +27,9 @@ HEADER = (
 )
 
 
-def table() -> str:
+def variants() -> str:
     """Markdown table of all variants: the trunk alone, no classifier; a fused multiply-add is one MAC."""
-    rows = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2))]
+    rows = []
     for name, arch in FVNet.arch_settings.items():
         with torch.device("meta"):
             net = FVNet(name)
@@ -42,12 +42,12 @@ def table() -> str:
                 *(", ".join(f"{x:g}" for x in values) for values in (arch.channels, arch.depths, arch.expansions)),
             )
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(HEADER, "llrrrrr", rows)
 
 
 def parts() -> dict[tuple[Path, str], str]:
     """The table between the markers of both pages."""
-    return dict.fromkeys(((page, "variants") for page in PAGES), table())
+    return dict.fromkeys(((page, "variants") for page in PAGES), variants())
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def test_settings_that_rank_alike(ranks):
     assert ranks.agreement(one, other) == cell
     assert ranks.agreement(one, one) == "1.00 (6)"
     assert ranks.agreement(one, {"a": {0: 1.0}}) == ""
-    assert list(ranks.agreements({"x": one, "y": other}))[2:] == [
+    assert ranks.agreements({"x": one, "y": other}).splitlines()[2:] == [
         f"| (1) |  | {cell} |",
         "| (2) |  |  |",
     ]

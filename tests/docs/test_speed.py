@@ -27,7 +27,7 @@ def test_a_rival_that_did_not_run(speed: ModuleType, benchmark: Callable[..., Be
     both = benchmark({"fvnet_s": 2.0, "repvit_m1_1": 3.0, "swiftformer_s": 4.0}, batches=(1,))
     one = benchmark({"fvnet_s": 2.0, "repvit_m1_1": 3.0}, batches=(1,), sizes=((96, 96),))
     for found in ([both, one], [one, both]):
-        header, _, small, large, _ = speed.table(found, "fvnet_s")
+        header, _, small, large = speed.versions(found, "fvnet_s")[0].splitlines()
         assert re.findall(r"times (\w+) \(1.0 M", header) == ["repvit_m1_1", "swiftformer_s"]
         assert small.endswith("| 1.50 [1.50, 1.50] | 2.00 [2.00, 2.00] |")
         assert large.endswith("| 1.50 [1.50, 1.50] | not run |")
@@ -36,7 +36,7 @@ def test_a_rival_that_did_not_run(speed: ModuleType, benchmark: Callable[..., Be
 def test_few_rounds_have_no_interval(speed: ModuleType, benchmark: Callable[..., BenchmarkRecord]) -> None:
     record = benchmark({"fvnet_s": 2.0, "repvit_m1_1": 3.0}, batches=(1,))
     few = [entry.model_copy(update=dict(round_ms=entry.round_ms[:5])) for entry in record.measurements]
-    row = speed.table([record.model_copy(update=dict(measurements=tuple(few)))], "fvnet_s")[2]
+    row = speed.versions([record.model_copy(update=dict(measurements=tuple(few)))], "fvnet_s")[0].splitlines()[2]
     assert row.endswith("| 1.50 |")
 
 

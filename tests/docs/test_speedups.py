@@ -33,7 +33,7 @@ def test_a_ratio_is_taken_round_by_round(speedups: ModuleType) -> None:
 
 def test_a_measurement_is_a_row(speedups: ModuleType) -> None:
     times = dict(stock=[10.0, 11.0, 12.0], suite=[1.0, 1.1, 1.2])
-    text = speedups.table(dict(evaluation=dict(times=times, images=1000, machine="a machine")))
+    text = speedups.measured_parts(dict(evaluation=dict(times=times, images=1000, machine="a machine")))
     assert "| COCO evaluation, 1,000 images x 100 detections" in text
     assert "| 11 s | 1.1 s | 10.00 (10.00 to 10.00, 3 rounds) |" in text
     assert "Measured on: a machine." in text

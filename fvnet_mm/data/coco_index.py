@@ -12,18 +12,7 @@ from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoIma
 from fvnet_mm.data.coco_outline import is_outline
 from fvnet_mm.files import sha256_of, write_text
 
-_VERSION = 3
-
-
-@dataclass(frozen=True)
-class AnnotationCounts:
-    """What is odd but no mistake, or only the loss of an object.
-
-    Attributes:
-        skipped_boxes: annotations that mmdet leaves out, being thinner than a pixel or outside their image.
-    """
-
-    skipped_boxes: int
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,8 @@ class CocoIndex:
         annotation_count: number of annotations.
         without_outline: ids of the annotations without a segmentation.
         unsound_outlines: ids of those whose segmentation cannot be drawn.
-        counts: what the annotations' check counted; None before it.
+        skipped_boxes: number of the annotations that mmdet leaves out, being thinner than a pixel or outside their
+            image; None before the annotations are checked.
     """
 
     path: Path
@@ -50,7 +40,7 @@ class CocoIndex:
     annotation_count: int
     without_outline: list[int]
     unsound_outlines: list[int]
-    counts: AnnotationCounts | None = None
+    skipped_boxes: int | None = None
 
 
 class CocoDocuments:
@@ -86,9 +76,9 @@ class CocoDocuments:
             self._indices[path] = remembered_index(path) or _index_of(self.read(path))
         return self._indices[path]
 
-    def found_right(self, path: Path, counts: AnnotationCounts) -> None:
+    def found_right(self, path: Path, skipped_boxes: int) -> None:
         """Keep the index of a file whose annotations were checked."""
-        index = replace(self.index(path), counts=counts)
+        index = replace(self.index(path), skipped_boxes=skipped_boxes)
         self._indices[Path(path)] = index
         content = asdict(index) | dict(version=_VERSION, stamp=self.read(path).stamp)
         del content["path"]
@@ -108,7 +98,7 @@ def remembered_index(path: Path) -> CocoIndex | None:
         content = json.loads(cache_file(path, "annotations", ".json").read_text(encoding="utf-8"))
         if content.pop("version") != _VERSION or tuple(content.pop("stamp")) != file_stamp(path):
             return None
-        return CocoIndex(path=Path(path), **content | dict(counts=AnnotationCounts(**content["counts"])))
+        return CocoIndex(path=Path(path), **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not as we write it
         return None
 

@@ -94,7 +94,7 @@ class Detection(Task):
         summaries: list[DataSplit] = []
         skipped: list[str] = []
         for split in filter(None, (folder.train, folder.val)):
-            unused = check_annotations(split, self._documents).skipped_boxes
+            unused = check_annotations(split, self._documents)
             if unused == split.annotation_count:
                 raise UserError(
                     f"no object of {split.annotation_file} can be used: all {split.annotation_count} are thinner than "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fvnet_mm.data.ade20k_layout import IGNORED, Ade20kSplit
@@ -22,25 +22,7 @@ from fvnet_mm.errors import UserError
 from fvnet_mm.files import write_text
 
 
-@dataclass(frozen=True)
-class SemanticCounts:
-    """What a split's label maps hold.
-
-    Attributes:
-        images: how many there are.
-        labelled_share: share of all pixels that have a class; the others are 255 (ignored) or, where classes begin at
-            1, 0 (not labelled).
-        absent_classes: the classes without a pixel, in the order of their labels.
-    """
-
-    images: int
-    labelled_share: float
-    absent_classes: tuple[str, ...]
-
-
-def check_pairs(
-    split: Ade20kSplit, classes: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> SemanticCounts:
+def check_pairs(split: Ade20kSplit, classes: Sequence[str]) -> tuple[float, tuple[str, ...]]:
     """Check that the values of a split's label maps are classes, and count them.
 
     Label maps that can't be decoded are left out; :func:`find_bad_pairs` names them. What was found is remembered
@@ -49,13 +31,16 @@ def check_pairs(
     Args:
         split: what :func:`fvnet_mm.data.ade20k_layout.find_ade20k` found.
         classes: their names in the order of the labels, from the split's ``first_label`` on.
-        progress: called with (label maps done, label maps to decode) now and then.
+
+    Returns:
+        The share of all pixels that have a class (the others are 255, ignored, or, where classes begin at 1, 0, not
+        labelled), and the classes without a pixel, in the order of their labels.
 
     Raises:
         UserError: label maps are colour-coded or of another depth than 8 bits, have values that are no class, or
             none of them has a labelled pixel.
     """
-    decoded = decode_labels(split.label_dir, split.label_names, progress)
+    decoded = decode_labels(split.label_dir, split.label_names)
     facts = {name: fact for name, fact in decoded.items() if fact.fault is None}
     if not facts:
         raise UserError(
@@ -74,7 +59,7 @@ def check_pairs(
             " list."
         )
     absent = tuple(name for label, name in enumerate(classes, split.first_label) if not totals[label])
-    return SemanticCounts(split.image_count, labelled / totals.total(), absent)
+    return labelled / totals.total(), absent
 
 
 def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:

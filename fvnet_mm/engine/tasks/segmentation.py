@@ -95,11 +95,11 @@ class Segmentation(Task):
                 refuse_bad("images or labels", reasons, split.image_count, split.image_dir)
             if bad:
                 split = without_pairs(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
-            counts = check_pairs(split, folder.classes)
-            summary = f"{split.image_count} images, {counts.labelled_share:.0%} of pixels labelled, {split.image_dir}"
-            if split.name == "train" and counts.absent_classes:
-                absent = f"{len(counts.absent_classes)} of {len(folder.classes)} classes are in no training image"
-                warnings.append(f"{absent}: {enumerate_offenders(counts.absent_classes)}")
+            labelled, absent = check_pairs(split, folder.classes)
+            summary = f"{split.image_count} images, {labelled:.0%} of pixels labelled, {split.image_dir}"
+            if split.name == "train" and absent:
+                count = f"{len(absent)} of {len(folder.classes)} classes are in no training image"
+                warnings.append(f"{count}: {enumerate_offenders(absent)}")
             skipped += reasons
             used[split.name] = split
             summaries.append(DataSplit(split.name, split.image_count, summary))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +31,8 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments) -> int:
 
     Raises:
         UserError: the file has a wrong form (see :func:`fvnet_mm.data.coco_document.read_coco_document`), ids
-            are there twice, an annotation names an image or category that is not listed, or an image that is
-            listed is not in the folder or would be out of it.
+            are there twice, an annotation names an image or category that is not listed, mmdet leaves all of them
+            out, or an image that is listed is not in the folder or would be out of it.
     """
     path, index = split.annotation_file, documents.index(split.annotation_file)
     if index.skipped_boxes is None:
@@ -53,6 +53,11 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments) -> int:
         return index.skipped_boxes
     _check_references(documents.read(path))
     skipped = _count_skipped(documents.read(path))
+    if skipped == split.annotation_count:
+        raise UserError(
+            f"no object of {path} can be used: all {skipped} are thinner than a pixel or outside their image; boxes are"
+            " [x, y, width, height] in pixels."
+        )
     documents.found_right(path, skipped)
     return skipped
 
@@ -97,22 +102,6 @@ def check_outlines(split: CocoSplit, documents: CocoDocuments) -> None:
         index.unsound_outlines,
         f"{path}: the segmentation of {{count}} of {total} objects ({{first}}) is neither a list of polygons"
         " [x, y, x, y, x, y ...] nor run lengths of the image's size; export it again.",
-    )
-
-
-def count_sides(split: CocoSplit, documents: CocoDocuments, classes: Collection[str]) -> Counter[tuple[bool, int]]:
-    """Count a split's images by what mmdet's filter asks of them: whether they hold an object, and the shorter side.
-
-    Args:
-        split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
-        documents: reads the annotation file.
-        classes: names of the categories whose objects count, those that are too thin to be used among them.
-    """
-    index = documents.index(split.annotation_file)
-    wanted = {category["id"] for category in index.categories if category["name"] in classes}
-    return Counter(
-        (not wanted.isdisjoint(held), min(image["width"], image["height"]))
-        for image, held in zip(index.images, index.held, strict=True)
     )
 
 

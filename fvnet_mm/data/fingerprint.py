@@ -22,7 +22,7 @@ def fingerprint(split: CocoSplit | Ade20kSplit | ImageFolderSplit) -> str:
     if isinstance(split, Ade20kSplit):
         images = _names_and_sizes(split.image_dir, split.image_names)
         return _digest([*images, *_names_and_sizes(split.label_dir, split.label_names)])
-    return _digest(_names_and_sizes(split.folder, sorted(name for name, _ in list_images(split))))
+    return _digest(_names_and_sizes(split.image_dir, sorted(name for name, _ in list_images(split))))
 
 
 def _names_and_sizes(folder: Path, names: Iterable[str]) -> Iterable[str]:

@@ -31,14 +31,14 @@ class ImageFolderSplit:
 
     Attributes:
         name: 'train' or 'val'.
-        folder: The folder of the class folders.
+        image_dir: The folder of the class folders.
         class_counts: Images of each class, in the order of the labels.
         ignored_files: Files that are no images, beside or in the class folders; hidden ones are not counted.
         annotation_file: Lists the images that are used where these are not all (:func:`without_images`).
     """
 
     name: str
-    folder: Path
+    image_dir: Path
     class_counts: tuple[int, ...]
     ignored_files: int
     annotation_file: Path | None = None
@@ -100,8 +100,8 @@ def list_images(split: ImageFolderSplit) -> Iterator[tuple[str, int]]:
     if split.annotation_file:
         lines = split.annotation_file.read_text(encoding="utf-8").splitlines()
         return ((name, int(label)) for name, _, label in (line.strip().rpartition(" ") for line in lines))
-    _, labels = find_folders(str(split.folder))
-    return iter(get_samples(str(split.folder), labels, _is_image)[0])
+    _, labels = find_folders(str(split.image_dir))
+    return iter(get_samples(str(split.image_dir), labels, _is_image)[0])
 
 
 def listed(split: ImageFolderSplit, file: Path) -> ImageFolderSplit:
@@ -110,22 +110,22 @@ def listed(split: ImageFolderSplit, file: Path) -> ImageFolderSplit:
     Raises:
         UserError: The list cannot be read, is empty, or has a line whose label is not that of the image's class folder.
     """
-    classes, labels = find_folders(str(split.folder))
+    classes, labels = find_folders(str(split.image_dir))
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}, which lists the images of {split.folder}, cannot be read: {error}.") from error
+        raise UserError(f"{file}, which lists the images of {split.image_dir}, cannot be read: {error}.") from error
     counts = [0] * len(labels)
     for number, line in enumerate(lines, 1):
         name, _, label = line.strip().rpartition(" ")
         if label != str(labels.get(name.partition("/")[0])):
             raise UserError(
                 f"{file}, line {number}: {line[:80]!r} is not 'CLASS/IMAGE LABEL' with a class folder of "
-                f"{split.folder} and its place in their sorted order, from 0; write it so."
+                f"{split.image_dir} and its place in their sorted order, from 0; write it so."
             )
         counts[int(label)] += 1
     if not lines:
-        raise UserError(f"{file} lists no image of {split.folder}; write a line 'CLASS/IMAGE LABEL' for each.")
+        raise UserError(f"{file} lists no image of {split.image_dir}; write a line 'CLASS/IMAGE LABEL' for each.")
     part = replace(split, class_counts=tuple(counts), annotation_file=file)
     _check_no_empty_class(part, classes)
     return part
@@ -142,7 +142,7 @@ def find_bad_images(split: ImageFolderSplit, progress: Callable[[int, int], None
         progress: Called with (images done, images to decode) now and then.
     """
     names = [name for name, _ in list_images(split)]
-    facts = decode_images(split.folder, names, progress)
+    facts = decode_images(split.image_dir, names, progress)
     reasons = {name: facts[name].fault if name in facts else "there is no such file" for name in names}
     return [BadImage(name, reason) for name, reason in reasons.items() if reason is not None]
 
@@ -167,15 +167,15 @@ def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: P
     for name, label in list_images(split):
         if name in names:
             continue
-        lines.append(list_line(name, split.folder, f" {label}"))
+        lines.append(list_line(name, split.image_dir, f" {label}"))
         counts[label] += 1
     shortened = replace(split, class_counts=tuple(counts), annotation_file=Path(out_file))
     changes = enumerate(zip(split.class_counts, counts, strict=True))
     emptied = [label for label, (before, after) in changes if before > after == 0]
     if not lines or (split.name == "train" and emptied):
-        classes, _ = find_folders(str(split.folder))
+        classes, _ = find_folders(str(split.image_dir))
         raise UserError(
-            f"without the {len(names):,} bad images of {split.folder} the classes"
+            f"without the {len(names):,} bad images of {split.image_dir} the classes"
             f" {enumerate_offenders([classes[label] for label in emptied])} have no images left; mend the images."
         )
     write_text(out_file, "".join(lines))
@@ -258,6 +258,6 @@ def _check_no_empty_class(split: ImageFolderSplit, classes: Sequence[str]) -> No
     empty = [name for name, count in zip(classes, split.class_counts, strict=True) if count == 0]
     if empty and (split.name == "train" or len(empty) == len(classes)):
         raise UserError(
-            f"{len(empty)} of {len(classes)} class folders of {split.folder} hold no images"
+            f"{len(empty)} of {len(classes)} class folders of {split.image_dir} hold no images"
             f" ({enumerate_offenders(empty)}); images are files that end in {', '.join(EXTENSIONS)}."
         )

@@ -3,7 +3,6 @@
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -30,22 +29,21 @@ def select_data(cfg: Config, arguments: argparse.Namespace, names: Sequence[str]
     if not is_main_process():
         barrier()  # the main process generates, decodes and caches first
     task = task_of(cfg)
-    work_dir = Path(cfg.work_dir)
     require_whole(cfg)
     if arguments.demo:
-        folder, label = task.find(task.make_demo_data(demo_folder(work_dir)), names), "demo"
+        folder, label = task.find(task.make_demo_data(demo_folder(Path(cfg.work_dir))), names), "demo"
         task.scale_down(cfg)
     elif arguments.data is not None:
         folder, label = task.find(arguments.data, names), arguments.data.resolve().name
     else:
         folder = task.configured(cfg, names)
         label = folder.root.name
-    source = task.check(label, folder, work_dir, arguments.skip_bad_images)
+    source = task.check(cfg, label, folder, arguments.skip_bad_images)
     if arguments.demo or arguments.data is not None or source.skipped:
         task.use(cfg, source.folder)
     if is_main_process():
         barrier()
-    return replace(source, warnings=(*source.warnings, *_filter_warnings(cfg, source)))
+    return source
 
 
 def require_whole(cfg: Config) -> None:
@@ -109,37 +107,7 @@ def trained_images(cfg: Config, split: DataSplit) -> int:
     Raises:
         UserError: As :func:`used_images`.
     """
-    return used_images(cfg, split.images - sum(_filtered(cfg, split)))
-
-
-def _filtered(cfg: Config, split: DataSplit) -> tuple[int, int]:
-    """Images that mmdet's ``filter_cfg`` drops: those without an object, and of the others those that are too small."""
-    wanted = innermost_dataset(cfg.train_dataloader.dataset).get("filter_cfg") or {}
-    with_objects, smallest = wanted.get("filter_empty_gt", False), wanted.get("min_size", 0)
-    empty = sum(count for (holds, _), count in split.sides.items() if with_objects and not holds)
-    small = sum(
-        count for (holds, side), count in split.sides.items() if side < smallest and (holds or not with_objects)
-    )
-    return empty, small
-
-
-def _filter_warnings(cfg: Config, source: DataSource) -> list[str]:
-    """What the training data set's filter drops, if it drops any.
-
-    Raises:
-        UserError: It drops all.
-    """
-    warnings = []
-    for split in source.splits:
-        if split.name == "train" and (dropped := _filtered(cfg, split)) != (0, 0):
-            smallest = innermost_dataset(cfg.train_dataloader.dataset).filter_cfg.get("min_size", 0)
-            reasons = [f"{dropped[0]} have no objects"] * (dropped[0] > 0)
-            reasons += [f"{dropped[1]} are below {smallest} pixels"] * (dropped[1] > 0)
-            sentence = f"{sum(dropped)} of {split.images} training images are unused: {', '.join(reasons)}"
-            if sum(dropped) == split.images:
-                raise UserError(f"{sentence}; train_dataloader.dataset.filter_cfg says which are left out.")
-            warnings.append(sentence)
-    return warnings
+    return used_images(cfg, split.images - split.filtered)
 
 
 def demo_folder(work_dir: Path) -> Path:

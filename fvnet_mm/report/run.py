@@ -65,7 +65,7 @@ def _draw_predictions(result: RunResult, out_file: Path) -> None:
             out_file,
         )
     else:
-        draw_classification_sheet(Path(f"{place}.json"), folder.val.folder, folder.classes, out_file)
+        draw_classification_sheet(Path(f"{place}.json"), folder.val.image_dir, folder.classes, out_file)
 
 
 def closing_lines(result: RunResult, pictures: list[str], next_command: str | None) -> str:

@@ -43,7 +43,7 @@ def test_classes_and_images_are_those_of_mmpretrain(root: Path):
         (root / "train" / name).write_bytes(b"no image")
     folder = find_image_folder(root)
     for split in (folder.train, folder.val):
-        assert (folder.classes, list(list_images(split))) == read_by_mmpretrain(split.folder)
+        assert (folder.classes, list(list_images(split))) == read_by_mmpretrain(split.image_dir)
     assert folder.classes == ("Z", "a b", "b")
     assert (folder.train.class_counts, folder.train.image_count) == ((2, 2, 3), len(NAMES))
     assert folder.train.ignored_files == 4  # hidden files are the system's

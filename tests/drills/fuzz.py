@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -148,6 +149,7 @@ def files_of(folder: Path, but: Path) -> dict[str, int]:
 def annotations(folder: Path, examples: int) -> Counter[str]:
     """COCO annotation files."""
     data, work_dir = write_coco_shapes(folder / "data", 3, 2, (64, 64)), folder / "work"
+    cfg = Config(dict(work_dir=str(work_dir), train_dataloader=dict(dataset=dict())))
     file = data / "annotations" / "instances_train2017.json"
     simplify(list(file.parent.glob("*.json")))
     good = json.loads(file.read_text())
@@ -159,7 +161,7 @@ def annotations(folder: Path, examples: int) -> Counter[str]:
         file.write_bytes(text)
         task = Detection()
         try:
-            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad)
+            source = task.check(cfg, "fuzz", task.find(data, ("train", "val")), skip_bad)
             split = source.folder.train
             check_outlines(split, CocoDocuments())
             read_by_libraries(split.annotation_file, split.image_dir, source.folder.classes)
@@ -216,6 +218,7 @@ def read_by_libraries(file: Path, image_dir: Path, classes: tuple[str, ...]) -> 
 def labels(folder: Path, examples: int) -> Counter[str]:
     """Label maps."""
     data, work_dir = write_ade20k_shapes(folder / "data", 3, 2, (64, 64)), folder / "work"
+    cfg = Config(dict(work_dir=str(work_dir)))
     file = sorted((data / "annotations" / "training").glob("*.png"))[0]
     good = file.read_bytes()
     before = files_of(folder, work_dir) | {str(file): 0}
@@ -228,7 +231,7 @@ def labels(folder: Path, examples: int) -> Counter[str]:
             content.save(file)
         task = Segmentation()
         try:
-            source = task.check("fuzz", task.find(data, ("train", "val")), work_dir, skip_bad)
+            source = task.check(cfg, "fuzz", task.find(data, ("train", "val")), skip_bad)
             for name in source.folder.train.label_names:
                 with Image.open(source.folder.train.label_dir / name) as image:
                     assert np.asarray(image).ndim == 2

@@ -165,7 +165,7 @@ def test_labels_from_0(tiny_ade20k: Path, tmp_path: Path) -> None:
         task = task_of(cfg)
         folder = task.configured(cfg, BOTH)
         assert check_pairs(folder.train, folder.classes) == (pytest.approx(labelled, abs=1e-3), absent)
-        assert bool(task.check("own", folder, tmp_path, False).warnings) == bool(absent)
+        assert bool(task.check(cfg, "own", folder, False).warnings) == bool(absent)
         task.use(cfg, folder)
         assert cfg.train_dataloader.dataset.reduce_zero_label is reduced
     file = next((root / "annotations" / "training").glob("*.png"))
@@ -198,7 +198,7 @@ def test_training_images_in_a_folder_of_another_name(classes: Path) -> None:
     shutil.copytree(classes / "val", classes / "train_small")
     cfg = classifier(classes, data_prefix="train_small")
     train = task_of(cfg).configured(cfg, BOTH).train
-    assert train.folder == classes / "train_small"
+    assert train.image_dir == classes / "train_small"
     assert train.image_count == len(built(cfg, "train")) == 12
 
 

@@ -287,7 +287,7 @@ def test_images_that_the_data_set_drops(
     cfg.train_dataloader.dataset.filter_cfg |= setting
     arguments = Namespace(demo=False, data=filtered_coco, skip_bad_images=True)
     source = select_data(cfg, arguments)
-    assert source.warnings == ((sentence,) if sentence else ())
+    assert source.warnings == ([sentence] if sentence else [])
     with DefaultScope.overwrite_default_scope("mmdet"):
         assert len(DATASETS.build(cfg.train_dataloader.dataset)) == trained
     assert trained_images(cfg, source.split("train")) == trained
@@ -316,7 +316,7 @@ def test_a_classifiers_folder_of_another_name(tiny_classes: Path, tmp_path: Path
     cfg.val_dataloader.dataset |= dict(data_root=str(tmp_path), split="test")
     folder = task_of(cfg).configured(cfg, ("val",))
     assert (folder.root, folder.train) == (tmp_path, None)
-    assert (folder.val.folder, folder.val.image_count) == (tmp_path / "test", 12)
+    assert (folder.val.image_dir, folder.val.image_count) == (tmp_path / "test", 12)
 
 
 @pytest.mark.parametrize(

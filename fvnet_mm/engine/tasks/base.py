@@ -2,9 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -12,11 +12,13 @@ from rich.progress import Progress
 
 from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.image_folder import ImageFolder, ImageFolderSplit
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.errors import UserError
 
 Folder = CocoFolder | Ade20kFolder | ImageFolder
+Split = CocoSplit | Ade20kSplit | ImageFolderSplit
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,15 @@ class DataSplit:
         name: 'train' or 'val'.
         images: Their number.
         summary: A line about it for the start screen.
-        sides: Of detection: images by whether they hold an object, and the shorter side in pixels.
+        filtered: How many of the images the data set's own filter drops.
+        warnings: What is odd about it but no mistake.
     """
 
     name: str
     images: int
     summary: str
-    sides: Mapping[tuple[bool, int], int] = field(default_factory=dict)
+    filtered: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,17 @@ class DataSource:
         folder: Classes and splits as they are used.
         splits: What the start screen says of them.
         skipped: Undecodable images that were left out, in all splits, and why.
-        warnings: What is odd about the data but no mistake.
     """
 
     label: str
     folder: Folder
     splits: tuple[DataSplit, ...]
     skipped: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all splits."""
+        return [warning for split in self.splits for warning in split.warnings]
 
     def split(self, name: str) -> DataSplit:
         """A split by its name."""
@@ -64,6 +71,9 @@ class Task(ABC):
 
     demo_images: tuple[int, int]
     """Training and validation images of the demo."""
+
+    decoded = "images"
+    """What of a split is decoded to be checked."""
 
     @abstractmethod
     def make_demo_data(self, folder: Path) -> Path:
@@ -85,13 +95,41 @@ class Task(ABC):
             UserError: They are not there.
         """
 
-    @abstractmethod
-    def check(self, label: str, folder: Folder, work_dir: Path, skip_bad: bool) -> DataSource:
-        """Checks every file of a folder.
+    def check(self, cfg: Config, label: str, folder: Folder, skip_bad: bool) -> DataSource:
+        """Checks every file of a folder, and leaves out what cannot be decoded if ``skip_bad``.
 
         Raises:
             UserError: Annotations are wrong, or images cannot be decoded and are not to be left out.
         """
+        used: dict[str, Split] = {}
+        checked: list[DataSplit] = []
+        skipped: list[str] = []
+        for split in filter(None, (folder.train, folder.val)):
+            with _progress_bar(f"checking {split.name} images") as progress:
+                bad = self._find_bad(split, progress)
+            if bad and not skip_bad:
+                raise UserError(
+                    f"{len(bad)} of {split.image_count} {self.decoded} in {split.image_dir} cannot be used: "
+                    f"{'; '.join(map(str, bad[:3]))}; mend or remove them, or leave them out with --skip-bad-images."
+                )
+            if bad:
+                split = self._without(split, bad, Path(cfg.work_dir))
+            skipped += map(str, bad)
+            used[split.name] = split
+            checked.append(self._describe(cfg, split, folder.classes))
+        return DataSource(label, replace(folder, **used), tuple(checked), tuple(skipped))
+
+    @abstractmethod
+    def _find_bad(self, split: Split, progress: Callable[[int, int], None]) -> list[BadImage]:
+        """Checks a split's annotations, and names the images that cannot be decoded."""
+
+    @abstractmethod
+    def _without(self, split: Split, bad: Sequence[BadImage], work_dir: Path) -> Split:
+        """A split without some of its images; the list of the others goes into ``work_dir``."""
+
+    @abstractmethod
+    def _describe(self, cfg: Config, split: Split, classes: Sequence[str]) -> DataSplit:
+        """What there is to say of a split whose files are sound."""
 
     @abstractmethod
     def use(self, cfg: Config, folder: Folder) -> None:
@@ -116,7 +154,7 @@ def evaluators(cfg: Config) -> Iterator[ConfigDict]:
             yield from as_list(cfg[part])
 
 
-def data_sets(cfg: Config, folder: Folder) -> Iterator[tuple[ConfigDict, CocoSplit | Ade20kSplit | ImageFolderSplit]]:
+def data_sets(cfg: Config, folder: Folder) -> Iterator[tuple[ConfigDict, Split]]:
     """The data sets of a config's loaders, as far as there are any, and the split of a folder that is each one's."""
     for name, split in (("train", folder.train), ("val", folder.val), ("test", folder.val)):
         loader = cfg.get(f"{name}_dataloader")
@@ -184,16 +222,8 @@ def set_num_classes(model: ConfigDict, count: int) -> None:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+def _progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, moved by calls with (done, total)."""
     with Progress(disable=not sys.stdout.isatty(), transient=True) as progress:
         task = progress.add_task(description)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def refuse_bad(what: str, bad: Sequence[str], total: int, place: Path) -> None:
-    """Raises a UserError that lists the first images that cannot be used."""
-    raise UserError(
-        f"{len(bad)} of {total} {what} in {place} cannot be used: {'; '.join(bad[:3])}; "
-        "mend or remove them, or leave them out with --skip-bad-images."
-    )

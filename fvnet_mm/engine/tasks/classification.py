@@ -1,12 +1,13 @@
 """Classification of images in class folders, as ImageNet-1k has them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 
 from fvnet_mm.data.class_shapes import write_class_shapes
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.image_folder import (
     ImageFolder,
     ImageFolderSplit,
@@ -17,14 +18,11 @@ from fvnet_mm.data.image_folder import (
 )
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks.base import (
-    DataSource,
     DataSplit,
     Task,
     as_list,
     data_sets,
     evaluators,
-    progress_bar,
-    refuse_bad,
     scale_images,
     set_num_classes,
     shorten_epochs,
@@ -74,25 +72,15 @@ class Classification(Task):
         lists = {name: file for name in names if (file := _list_file(cfg, name))}
         return replace(found, **{name: listed(getattr(found, name), file) for name, file in lists.items()})
 
-    def check(self, label: str, folder: ImageFolder, work_dir: Path, skip_bad: bool) -> DataSource:
-        used: dict[str, ImageFolderSplit] = {}
-        summaries: list[DataSplit] = []
-        skipped: list[str] = []
-        for split in filter(None, (folder.train, folder.val)):
-            with progress_bar(f"checking {split.name} images") as progress:
-                bad = find_bad_images(split, progress)
-            reasons = [str(image) for image in bad]
-            if bad and not skip_bad:
-                refuse_bad("images", reasons, split.image_count, split.folder)
-            if bad:
-                split = without_images(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
-            skipped += reasons
-            used[split.name] = split
-            summary = f"{split.image_count} images, {split.folder}"
-            if split.ignored_files:
-                summary += f" ({split.ignored_files} other files ignored)"
-            summaries.append(DataSplit(split.name, split.image_count, summary))
-        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
+    def _find_bad(self, split: ImageFolderSplit, progress: Callable[[int, int], None]) -> list[BadImage]:
+        return find_bad_images(split, progress)
+
+    def _without(self, split: ImageFolderSplit, bad: Sequence[BadImage], work_dir: Path) -> ImageFolderSplit:
+        return without_images(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
+
+    def _describe(self, cfg: Config, split: ImageFolderSplit, classes: Sequence[str]) -> DataSplit:
+        ignored = f" ({split.ignored_files} other files ignored)" if split.ignored_files else ""
+        return DataSplit(split.name, split.image_count, f"{split.image_count} images, {split.image_dir}{ignored}")
 
     def use(self, cfg: Config, folder: ImageFolder) -> None:
         known = cfg.model.head.num_classes
@@ -111,7 +99,7 @@ class Classification(Task):
             dataset.type = "CustomDataset"
             dataset.pop("split", None)
             dataset.data_root = ""
-            dataset.data_prefix = str(split.folder.resolve())
+            dataset.data_prefix = str(split.image_dir.resolve())
             dataset.ann_file = str(split.annotation_file.resolve()) if split.annotation_file else ""
             dataset.with_label = True
             dataset.metainfo = dict(classes=folder.classes)

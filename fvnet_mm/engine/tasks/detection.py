@@ -1,22 +1,16 @@
 """Detection and instance segmentation on data in COCO's layout."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.config import Config, ConfigDict
 
-from fvnet_mm.data.coco_check import (
-    check_annotations,
-    check_outlines,
-    count_sides,
-    find_bad_images,
-    without_images,
-)
-from fvnet_mm.data.coco_index import CocoDocuments
+from fvnet_mm.data.coco_check import check_annotations, check_outlines, find_bad_images, without_images
+from fvnet_mm.data.coco_index import CocoDocuments, CocoIndex
 from fvnet_mm.data.coco_layout import CocoFolder, CocoSplit, as_split, find_coco
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.engine.coco_dataset import hand_over, let_go_of_all_but
 from fvnet_mm.engine.config_file import innermost_dataset
@@ -28,8 +22,6 @@ from fvnet_mm.engine.tasks.base import (
     data_sets,
     evaluators,
     how_to_get,
-    progress_bar,
-    refuse_bad,
     scale_images,
     set_num_classes,
     shorten_epochs,
@@ -89,32 +81,38 @@ class Detection(Task):
         self._check_masks(cfg, splits.values())
         return CocoFolder(root, classes["val"], splits.get("train"), splits["val"])
 
-    def check(self, label: str, folder: CocoFolder, work_dir: Path, skip_bad: bool) -> DataSource:
-        used: dict[str, CocoSplit] = {}
-        summaries: list[DataSplit] = []
-        skipped: list[str] = []
-        for split in filter(None, (folder.train, folder.val)):
-            unused = check_annotations(split, self._documents)
-            if unused == split.annotation_count:
-                raise UserError(
-                    f"no object of {split.annotation_file} can be used: all {split.annotation_count} are thinner than "
-                    "a pixel or outside their image; boxes are [x, y, width, height] in pixels."
-                )
-            with progress_bar(f"checking {split.name} images") as progress:
-                bad = find_bad_images(split, self._documents, progress)
-            reasons = [str(image) for image in bad]
-            if bad and not skip_bad:
-                refuse_bad("images", reasons, split.image_count, split.image_dir)
-            if bad:
-                good = work_dir / f"instances_{split.name}_without_bad_images.json"
-                split = without_images(split, bad, good, self._documents)
-            skipped += reasons
-            used[split.name] = split
-            sides = count_sides(split, self._documents, folder.classes)
-            summaries.append(DataSplit(split.name, split.image_count, _summary(split, unused), sides))
+    def check(self, cfg: Config, label: str, folder: CocoFolder, skip_bad: bool) -> DataSource:
+        source = super().check(cfg, label, folder, skip_bad)
         for document in self._documents.taken():
             hand_over(document)
-        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped))
+        return source
+
+    def _find_bad(self, split: CocoSplit, progress: Callable[[int, int], None]) -> list[BadImage]:
+        check_annotations(split, self._documents)
+        return find_bad_images(split, self._documents, progress)
+
+    def _without(self, split: CocoSplit, bad: Sequence[BadImage], work_dir: Path) -> CocoSplit:
+        good = work_dir / f"instances_{split.name}_without_bad_images.json"
+        split = without_images(split, bad, good, self._documents)
+        check_annotations(split, self._documents)  # for the number of unused objects among those that are left
+        return split
+
+    def _describe(self, cfg: Config, split: CocoSplit, classes: Sequence[str]) -> DataSplit:
+        index = self._documents.index(split.annotation_file)
+        summary = f"{split.image_count} images, {split.annotation_count} objects"
+        if index.skipped_boxes:
+            summary += f" ({index.skipped_boxes} unused: thinner than a pixel or outside the image)"
+        summary += f", {split.annotation_file}"
+        if split.name != "train":
+            return DataSplit(split.name, split.image_count, summary)
+        wanted = innermost_dataset(cfg.train_dataloader.dataset).get("filter_cfg") or {}
+        empty, small = _count_filtered(index, classes, wanted)
+        reasons = [f"{empty} have no objects"] * (empty > 0)
+        reasons += [f"{small} are below {wanted.get('min_size')} pixels"] * (small > 0)
+        warning = f"{empty + small} of {split.image_count} training images are unused: {', '.join(reasons)}"
+        if empty + small == split.image_count:
+            raise UserError(f"{warning}; train_dataloader.dataset.filter_cfg says which are left out.")
+        return DataSplit(split.name, split.image_count, summary, empty + small, (warning,) if reasons else ())
 
     def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
         """Refuses objects without a sound outline if a config reads them; mmdet would stumble in the midst of a run."""
@@ -182,8 +180,17 @@ def _read_by_index(cfg: Config) -> None:
     let_go_of_all_but(indexed)
 
 
-def _summary(split: CocoSplit, unused: int) -> str:
-    counts = f"{split.image_count} images, {split.annotation_count} objects"
-    if unused:
-        counts += f" ({unused} unused: thinner than a pixel or outside the image)"
-    return f"{counts}, {split.annotation_file}"
+def _count_filtered(index: CocoIndex, classes: Sequence[str], wanted: Mapping[str, object]) -> tuple[int, int]:
+    """Images that mmdet's ``filter_cfg`` drops: those without an object, and of the others those that are too small.
+
+    An object that is too thin to be used is one, too.
+    """
+    known = {category["id"] for category in index.categories if category["name"] in classes}
+    with_objects, smallest = wanted.get("filter_empty_gt", False), wanted.get("min_size", 0)
+    empty = small = 0
+    for image, held in zip(index.images, index.held, strict=True):
+        if with_objects and known.isdisjoint(held):
+            empty += 1
+        elif min(image["width"], image["height"]) < smallest:
+            small += 1
+    return empty, small

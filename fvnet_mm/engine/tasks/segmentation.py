@@ -1,6 +1,6 @@
 """Semantic segmentation on data in ADE20K's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +16,15 @@ from fvnet_mm.data.ade20k_layout import (
     find_classes,
 )
 from fvnet_mm.data.coco_document import enumerate_offenders
+from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.semantic_shapes import write_ade20k_shapes
 from fvnet_mm.engine.config_file import innermost_dataset
 from fvnet_mm.engine.tasks.base import (
-    DataSource,
     DataSplit,
     Task,
     data_sets,
     evaluators,
     how_to_get,
-    progress_bar,
-    refuse_bad,
     scale_images,
     set_interval,
     set_num_classes,
@@ -46,6 +44,7 @@ class Segmentation(Task):
     """A class for every pixel."""
 
     demo_images = (256, 48)
+    decoded = "images or labels"
 
     def make_demo_data(self, folder: Path) -> Path:
         return write_ade20k_shapes(folder, *self.demo_images, IMAGE_SIZE)
@@ -82,28 +81,20 @@ class Segmentation(Task):
         require_agreement(cfg.model, classes)
         return Ade20kFolder(root, classes["val"], splits.get("train"), splits["val"])
 
-    def check(self, label: str, folder: Ade20kFolder, work_dir: Path, skip_bad: bool) -> DataSource:
-        used: dict[str, Ade20kSplit] = {}
-        summaries: list[DataSplit] = []
-        skipped: list[str] = []
-        warnings: list[str] = []
-        for split in filter(None, (folder.train, folder.val)):
-            with progress_bar(f"checking {split.name} images") as progress:
-                bad = find_bad_pairs(split, progress)
-            reasons = [str(pair) for pair in bad]
-            if bad and not skip_bad:
-                refuse_bad("images or labels", reasons, split.image_count, split.image_dir)
-            if bad:
-                split = without_pairs(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
-            labelled, absent = check_pairs(split, folder.classes)
-            summary = f"{split.image_count} images, {labelled:.0%} of pixels labelled, {split.image_dir}"
-            if split.name == "train" and absent:
-                count = f"{len(absent)} of {len(folder.classes)} classes are in no training image"
-                warnings.append(f"{count}: {enumerate_offenders(absent)}")
-            skipped += reasons
-            used[split.name] = split
-            summaries.append(DataSplit(split.name, split.image_count, summary))
-        return DataSource(label, replace(folder, **used), tuple(summaries), tuple(skipped), tuple(warnings))
+    def _find_bad(self, split: Ade20kSplit, progress: Callable[[int, int], None]) -> list[BadImage]:
+        return find_bad_pairs(split, progress)
+
+    def _without(self, split: Ade20kSplit, bad: Sequence[BadImage], work_dir: Path) -> Ade20kSplit:
+        return without_pairs(split, bad, work_dir / f"{split.name}_without_bad_images.txt")
+
+    def _describe(self, cfg: Config, split: Ade20kSplit, classes: Sequence[str]) -> DataSplit:
+        labelled, absent = check_pairs(split, classes)
+        summary = f"{split.image_count} images, {labelled:.0%} of pixels labelled, {split.image_dir}"
+        warnings = []
+        if split.name == "train" and absent:
+            count = f"{len(absent)} of {len(classes)} classes are in no training image"
+            warnings.append(f"{count}: {enumerate_offenders(absent)}")
+        return DataSplit(split.name, split.image_count, summary, warnings=tuple(warnings))
 
     def use(self, cfg: Config, folder: Ade20kFolder) -> None:
         for dataset, split in data_sets(cfg, folder):

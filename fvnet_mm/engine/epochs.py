@@ -1,6 +1,7 @@
 """Epochs that can be left and entered at any iteration, and give the same whatever the number of workers."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_rank
@@ -17,7 +18,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     The batches before that place are drawn from the sampler and not read. What the others hold depends on none of
     them: every sample is drawn from random generators of its own, seeded by the run's seed, the epoch's number and the
-    sample's (:class:`SeededSamples`). So augmentation is the same, too, with any number of workers or processes; with
+    sample's (:func:`read_seeded`). So augmentation is the same, too, with any number of workers or processes; with
     any number of workers only where a sampler may draw an image several times an epoch, each time augmented anew.
     Workers must start anew each epoch (``persistent_workers=False``, as the suite's configs have it); those that do not
     draw as they would without.
@@ -46,7 +47,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if not loader.persistent_workers:  # they would stay with their first epoch's
             numbered = not isinstance(loader.batch_sampler.sampler, DefaultSampler)
             rank = get_rank() if numbered else None
-            dataset.__getitems__ = SeededSamples(dataset, self.runner.seed, self._epoch, rank)
+            dataset.__getitems__ = partial(read_seeded, dataset, self.runner.seed, self._epoch, rank)
         self.runner.model.train()
         if done or numbered:
             loader = loader_from(loader, done, numbered)
@@ -64,10 +65,13 @@ def position(runner: Runner, done: int) -> dict[str, int]:
     return dict(epoch_iterations=done, images_per_iteration=images)
 
 
-class SeededSamples:
-    """Reads samples, each with generators seeded for it; or batches, of a data set that reads them as a whole.
+def read_seeded(
+    dataset: Dataset, seed: int, epoch: int, rank: int | None, batch: Sequence[int] | NumberedBatch
+) -> object:
+    """Reads samples, each with generators seeded for it; or a batch, of a data set that reads them as a whole.
 
-    As the attribute ``__getitems__`` of a data set it is what torch's loaders ask for the samples of a batch.
+    With all arguments but the last bound it is what an instance has as ``__getitems__``, by which torch's loaders ask
+    for the samples of a batch.
 
     Args:
         dataset: What the samples are read from.
@@ -75,25 +79,18 @@ class SeededSamples:
         epoch: The number of the epoch; another one augments in other ways.
         rank: Of the process, where samples may come several times an epoch; the batches are numbered then, and a
             sample's generators are seeded for its place among them, too. None where each comes once.
+        batch: The samples' indices, with the batch's number before them where it has one.
     """
-
-    def __init__(self, dataset: Dataset, seed: int, epoch: int, rank: int | None = None) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.epoch = epoch
-        self.rank = rank
-
-    def __call__(self, batch: Sequence[int] | NumberedBatch) -> object:
-        number, indices = (None, batch) if self.rank is None else batch
-        place = () if self.rank is None else (self.rank, number)
-        if reads_together(self.dataset):
-            seed_generators(self.seed, self.epoch, *place, *indices)
-            return read_together(self.dataset, indices)
-        return [self._sample(index, (*place, i) if place else ()) for i, index in enumerate(indices)]
-
-    def _sample(self, index: int, place: Sequence[int]) -> object:
-        seed_generators(self.seed, self.epoch, *place, index)
-        return self.dataset[index]
+    number, indices = (None, batch) if rank is None else batch
+    place = () if rank is None else (rank, number)
+    if reads_together(dataset):
+        seed_generators(seed, epoch, *place, *indices)
+        return read_together(dataset, indices)
+    samples = []
+    for i, index in enumerate(indices):
+        seed_generators(seed, epoch, *((*place, i) if place else ()), index)
+        samples.append(dataset[index])
+    return samples
 
 
 class _From(BatchSampler):

@@ -7,6 +7,7 @@ the random states in which they are read.
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from mmengine.config import ConfigDict
@@ -64,27 +65,15 @@ class NumberedBatches(BatchSampler):
         return len(self.batches)
 
 
-class NumberedReader:
-    """Reads the batches of a data set, each in the random state that its number decides.
+def read_numbered(dataset: Dataset, seed: int, rank: int, batch: NumberedBatch) -> object:
+    """Reads a batch of a data set in the random state that its number, the run's seed and the process's rank decide.
 
-    Torch's loaders ask a data set for whole batches by its ``__getitems__``, and this is what an instance has there.
-
-    Args:
-        dataset: The data set.
-        seed: Of the run.
-        rank: Of the process among those of a distributed run.
+    With the first three arguments bound it is what an instance has as ``__getitems__``, by which torch's loaders ask
+    for whole batches.
     """
-
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
-        self.dataset = dataset
-        self.entropy = (seed, rank)
-        self.together = reads_together(dataset)
-
-    def __call__(self, batch: NumberedBatch) -> object:
-        number, indices = batch
-        seed, rank = self.entropy
-        seed_generators(seed, number, rank, 1)  # the hook that seeds the training's iterations takes the first three
-        return read_together(self.dataset, indices) if self.together else [self.dataset[index] for index in indices]
+    number, indices = batch
+    seed_generators(seed, number, rank, 1)  # the hook that seeds the training's iterations takes the first three
+    return read_together(dataset, indices) if reads_together(dataset) else [dataset[index] for index in indices]
 
 
 @LOOPS.register_module()
@@ -108,7 +97,7 @@ class ResumableIterLoop(IterBasedTrainLoop):
             raise TypeError("ResumableIterLoop needs the config of its data loader, not a loader")
         apart = runner._randomness_cfg.get("diff_rank_seed", False)  # as mmengine's loops ask
         loader = runner.build_dataloader(_numbered(dataloader), seed=runner.seed, diff_rank_seed=apart)
-        loader.dataset.__getitems__ = NumberedReader(loader.dataset, runner.seed, get_rank())
+        loader.dataset.__getitems__ = partial(read_numbered, loader.dataset, runner.seed, get_rank())
         stream = _Stream(loader)
         super().__init__(runner, stream, max_iters, val_begin, val_interval, dynamic_intervals)
         self.dataloader, self.dataloader_iterator = loader, stream

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from fvnet_mm.engine import epochs
-from fvnet_mm.engine.epochs import ResumableEpochLoop, SeededSamples, loader_from, position
+from fvnet_mm.engine.epochs import ResumableEpochLoop, loader_from, position, read_seeded
 
 
 class Draws(Dataset):
@@ -26,7 +27,7 @@ class Draws(Dataset):
 def draws(workers: int = 0, epoch: int = 1, first: int = 0, shuffle: int = 0) -> list[tuple]:
     """All samples of an epoch from a batch on."""
     dataset = Draws()
-    dataset.__getitems__ = SeededSamples(dataset, 7, epoch)
+    dataset.__getitems__ = partial(read_seeded, dataset, 7, epoch, None)
     order = RandomSampler(dataset, generator=torch.Generator().manual_seed(shuffle))
     loader = DataLoader(dataset, batch_sampler=BatchSampler(order, 2, False), num_workers=workers, collate_fn=list)
     loader = loader_from(loader, first) if first else loader

@@ -43,10 +43,6 @@ def regular_polygon(corners: int, depth: float = 1.0) -> Outline:
     return outline
 
 
-def _radius(u: Array, v: Array) -> Array:
-    return np.hypot(u, v)
-
-
 def _plain(u: Array, v: Array) -> Array:
     return np.zeros(u.shape, np.intp)
 
@@ -69,7 +65,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "donut",
-        lambda u, v: (_radius(u, v) <= 1) & (_radius(u, v) >= 0.42),
+        lambda u, v: (np.hypot(u, v) <= 1) & (np.hypot(u, v) >= 0.42),
         lambda u, v: (np.sin(19 * u + 3) * np.sin(17 * v) > 0.72) * 1,
         ((235, 105, 170), (255, 240, 200)),
     ),
@@ -93,13 +89,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "sports ball",
-        lambda u, v: _radius(u, v) <= 1,
+        lambda u, v: np.hypot(u, v) <= 1,
         lambda u, v: (np.sin(5.2 * u) * np.sin(5.2 * v) > 0) * 1,
         ((245, 245, 245), (30, 30, 35)),
     ),
     Kind(
         "banana",
-        lambda u, v: (_radius(u, v) <= 1) & (_radius(u, v + 0.62) >= 0.86),
+        lambda u, v: (np.hypot(u, v) <= 1) & (np.hypot(u, v + 0.62) >= 0.86),
         lambda u, v: (np.abs(u) > 0.86) * 1,
         ((250, 225, 50), (95, 70, 30)),
     ),
@@ -115,15 +111,15 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "broccoli",
-        lambda u, v: _radius(u, v) <= 0.84 + 0.16 * np.cos(7 * np.arctan2(u, -v)),
+        lambda u, v: np.hypot(u, v) <= 0.84 + 0.16 * np.cos(7 * np.arctan2(u, -v)),
         lambda u, v: (np.sin(13 * u) * np.sin(13 * v + 1) > 0.35) * 1,
         ((45, 135, 45), (125, 195, 80)),
     ),
-    Kind("orange", lambda u, v: _radius(u, v) <= 1, _plain, ((250, 140, 20),)),
+    Kind("orange", lambda u, v: np.hypot(u, v) <= 1, _plain, ((250, 140, 20),)),
     Kind(
         "traffic light",
         lambda u, v: (np.abs(u) <= 0.42) & (np.abs(v) <= 1),
-        lambda u, v: np.select([_radius(u, v - y) <= 0.26 for y in (-0.64, 0, 0.64)], [1, 2, 3], 0),
+        lambda u, v: np.select([np.hypot(u, v - y) <= 0.26 for y in (-0.64, 0, 0.64)], [1, 2, 3], 0),
         ((35, 40, 45), (230, 40, 40), (250, 200, 50), (50, 210, 90)),
     ),
     Kind("potted plant", regular_polygon(5, 0.5), lambda u, v: (v > 0.25) * 1, ((70, 190, 60), (170, 85, 45))),

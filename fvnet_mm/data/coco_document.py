@@ -82,10 +82,10 @@ def read_coco_document(path: Path) -> CocoDocument:
     return CocoDocument(Path(path), stamp, content["images"], content["annotations"], content["categories"], extras)
 
 
-def enumerate_offenders(offenders: Sequence[object], shown: int = 3) -> str:
-    """Name the first offenders and count the rest: ``'a', 'b', 'c' and 4 more``."""
-    first = ", ".join(repr(offender) for offender in offenders[:shown])
-    return first if len(offenders) <= shown else f"{first} and {len(offenders) - shown} more"
+def enumerate_offenders(offenders: Sequence[object]) -> str:
+    """Name the first three offenders and count the rest: ``'a', 'b', 'c' and 4 more``."""
+    first = ", ".join(map(repr, offenders[:3]))
+    return first if len(offenders) <= 3 else f"{first} and {len(offenders) - 3} more"
 
 
 def enumerate_differences(lists: Mapping[str, Sequence[str]]) -> str:

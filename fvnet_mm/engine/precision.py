@@ -5,7 +5,7 @@ from mmengine.config import Config
 
 from fvnet_mm.errors import UserError
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def enable_amp(cfg: Config, precision: str) -> None:
@@ -25,5 +25,5 @@ def enable_amp(cfg: Config, precision: str) -> None:
             f"--amp bf16 is not supported by {torch.cuda.get_device_name()}; use --amp fp16 on this device."
         )
     cfg.optim_wrapper.type = "AmpOptimWrapper"
-    cfg.optim_wrapper.dtype = str(_DTYPES[precision]).removeprefix("torch.")
+    cfg.optim_wrapper.dtype = _DTYPES[precision]
     cfg.optim_wrapper.loss_scale = "dynamic" if precision == "fp16" else dict(enabled=False)

@@ -28,7 +28,6 @@ from fvnet_mm.engine.run_facts import (
     describe_weights,
     digest_of_data,
     evaluates_one_size,
-    peak_memory,
     pretraining,
     taught_by,
     trunk_settings,
@@ -223,8 +222,8 @@ class RecordHook(Hook):
         self._clock = now
 
     def _note_memory(self) -> None:
-        peak, times = peak_memory(), self._record.times
-        if peak is not None and peak > (times.peak_memory or 0):
+        peak, times = torch.cuda.max_memory_allocated(), self._record.times
+        if peak > (times.peak_memory or 0):
             self._set(times=times.model_copy(update=dict(peak_memory=peak)))
 
     def _set(self, **fields: object) -> None:

@@ -9,13 +9,11 @@ import numpy as np
 
 from fvnet_mm.data.ade20k_layout import Ade20kFolder, Ade20kSplit
 from fvnet_mm.data.coco_layout import CocoFolder
-from fvnet_mm.engine.coco_metric import CocoResult
+from fvnet_mm.engine.coco_metric import CocoResult, Figures
 from fvnet_mm.engine.tasks.base import Folder
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import ClassResult, Predictions, Result
 from fvnet_mm.report.metrics import in_percent
-
-Figures = dict[str, float | None]
 
 
 def result_of(

@@ -244,11 +244,6 @@ def command_line() -> tuple[str, ...]:
     return ("python", *sys.argv)
 
 
-def peak_memory() -> int | None:
-    """Most bytes that torch has held on this process's GPU since its statistics were last reset; None without one."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-
-
 def processor_name() -> str:
     """The CPU, as the system calls it."""
     try:

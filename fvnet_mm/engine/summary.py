@@ -98,9 +98,8 @@ def describe_model(model: nn.Module) -> str:
     return f"{type(model).__name__}, {count_parameters(model) / 1e6:.2f} M parameters: {' + '.join(parts)}"
 
 
-def _shorten(names: tuple[str, ...], limit: int = 8) -> str:
-    listed = ", ".join(names[:limit])
-    return f"{len(names)}: {listed}{', ...' if len(names) > limit else ''}"
+def _shorten(names: tuple[str, ...]) -> str:
+    return f"{len(names)}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
 
 
 def _device() -> str:

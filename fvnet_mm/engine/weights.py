@@ -32,7 +32,6 @@ class WeightsReport:
 
     Attributes:
         source: Path or URL as the config names it.
-        path: The local file.
         sha256: Of the file.
         container: Which part of the file, see :class:`~fvnet_mm.engine.state_dicts.FileContent`.
         averaged: Whether the weights are a moving average over the training.
@@ -44,7 +43,6 @@ class WeightsReport:
     """
 
     source: str
-    path: str
     sha256: str
     container: str
     averaged: bool
@@ -132,7 +130,6 @@ class PretrainedWeights:
         share = sum(own[name] for name in filled) / max(sum(own.values()), 1)
         report = WeightsReport(
             source=str(self.checkpoint),
-            path=str(path),
             sha256=sha256_of(path),
             container=content.container,
             averaged=content.averaged,

@@ -29,7 +29,7 @@ def check_pairs(split: Ade20kSplit, classes: Sequence[str]) -> tuple[float, tupl
     (see :func:`fvnet_mm.data.image_check.decode_labels`).
 
     Args:
-        split: what :func:`fvnet_mm.data.ade20k_layout.find_ade20k` found.
+        split: the label maps.
         classes: their names in the order of the labels, from the split's ``first_label`` on.
 
     Returns:
@@ -65,13 +65,8 @@ def check_pairs(split: Ade20kSplit, classes: Sequence[str]) -> tuple[float, tupl
 def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:
     """Decode every image and label map of a split and name the stems of pairs that fail or are not equally large.
 
-    What was found is remembered (see :mod:`fvnet_mm.data.image_check`), so that a second check takes next to no
-    time.
-
-    Args:
-        split: what :func:`fvnet_mm.data.ade20k_layout.find_ade20k` found.
-        progress: called with (files done, files to decode) now and then, for the label maps and then for the
-            images.
+    Files are decoded, and what was found is remembered, by :mod:`fvnet_mm.data.image_check`: the label maps, then the
+    images.
     """
     labels = decode_labels(split.label_dir, split.label_names, progress)
     images = decode_images(split.image_dir, split.image_names, progress)
@@ -84,15 +79,7 @@ def find_bad_pairs(split: Ade20kSplit, progress: Callable[[int, int], None] | No
 
 
 def without_pairs(split: Ade20kSplit, bad: Sequence[BadImage], list_file: Path) -> Ade20kSplit:
-    """Write a list of a split's pairs without some of them, in the form of mmseg's ``ann_file``.
-
-    Args:
-        split: what :func:`fvnet_mm.data.ade20k_layout.find_ade20k` found.
-        bad: the pairs to leave out.
-        list_file: the new list.
-
-    Returns:
-        The split with the new list.
+    """Write a list of a split's pairs without some, in the form of mmseg's ``ann_file``; returns the split with it.
 
     Raises:
         UserError: no pair would be left, or a stem cannot be listed.

@@ -29,21 +29,12 @@ _SIDES = (0.35, 0.65)  # of an object, as shares of the image's shorter side
 def write_class_shapes(root: Path, train_images: int, val_images: int, image_size: tuple[int, int]) -> Path:
     """Write a data set of drawn objects, one in each image: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
 
-    The classes are the kinds of :data:`fvnet_mm.data.kinds.KINDS`, by turns. A complete set with the same settings
-    is kept; anything else that was generated into ``root`` before is replaced.
-
-    Args:
-        root: Folder of the set; its parents are made.
-        train_images: Images in the training split, one of each class at least.
-        val_images: Images in the validation split, likewise.
-        image_size: (width, height) in pixels.
-
-    Returns:
-        ``root``.
+    The classes are the kinds of :data:`fvnet_mm.data.kinds.KINDS`, by turns; a split has at least one image of each.
+    ``image_size`` is (width, height) in pixels. What becomes of a set that is there, what is returned and what is
+    raised is :func:`~fvnet_mm.data.generated.write_generated`'s.
 
     Raises:
         ValueError: A number is out of its range.
-        UserError: ``root`` exists and was not generated here.
     """
     check_sizes(train_images, val_images, image_size, least=len(KINDS))
     counts = {"train": train_images, "val": val_images}

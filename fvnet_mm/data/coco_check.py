@@ -22,10 +22,6 @@ def check_annotations(split: CocoSplit, documents: CocoDocuments) -> int:
 
     Of a file that was found right and has not changed since, only the images are looked for again.
 
-    Args:
-        split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
-        documents: reads the annotation file.
-
     Returns:
         How many annotations mmdet leaves out, being thinner than a pixel or outside their image.
 
@@ -110,13 +106,7 @@ def find_bad_images(
 ) -> list[BadImage]:
     """Decode every image of a split and name those that fail or are not as large as the annotations say.
 
-    What was found is remembered (see :func:`fvnet_mm.data.image_check.decode_images`), so that a second
-    check takes next to no time.
-
-    Args:
-        split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
-        documents: reads the annotation file.
-        progress: called with (images done, images to decode) now and then.
+    Images are decoded, and what was found is remembered, by :func:`fvnet_mm.data.image_check.decode_images`.
     """
     images = documents.index(split.annotation_file).images
     facts = decode_images(split.image_dir, [image["file_name"] for image in images], progress)
@@ -130,16 +120,7 @@ def find_bad_images(
 
 
 def without_images(split: CocoSplit, bad: Sequence[BadImage], out_file: Path, documents: CocoDocuments) -> CocoSplit:
-    """Write a split's annotations without some images and the objects in them.
-
-    Args:
-        split: what :func:`fvnet_mm.data.coco_layout.find_coco` found.
-        bad: the images to leave out.
-        out_file: the new annotation file.
-        documents: reads the annotation file.
-
-    Returns:
-        The split with the new file.
+    """Write a split's annotations without some images and the objects in them; returns the split with this file.
 
     Raises:
         UserError: no image, or no object, would be left.

@@ -55,22 +55,14 @@ class CocoDocuments:
         self._indices: dict[Path, CocoIndex] = {}
 
     def read(self, path: Path) -> CocoDocument:
-        """Return the annotation file ``path``.
-
-        Raises:
-            UserError: as :func:`~fvnet_mm.data.coco_document.read_coco_document`.
-        """
+        """An annotation file, or the errors of :func:`~fvnet_mm.data.coco_document.read_coco_document`."""
         path = Path(path)
         if path not in self._read:
             self._read[path] = read_coco_document(path)
         return self._read[path]
 
     def index(self, path: Path) -> CocoIndex:
-        """Return the index of the annotation file ``path``.
-
-        Raises:
-            UserError: as :func:`~fvnet_mm.data.coco_document.read_coco_document`.
-        """
+        """The index of an annotation file, or the errors of :meth:`read`."""
         path = Path(path)
         if path not in self._indices:
             self._indices[path] = remembered_index(path) or _index_of(self.read(path))

@@ -98,16 +98,7 @@ def decode_images(
 def decode_labels(
     folder: Path, names: Iterable[str], progress: Callable[[int, int], None] | None = None
 ) -> dict[str, LabelFacts]:
-    """Decode label maps and count their values; fast and only once as in :func:`decode_images`.
-
-    Args:
-        folder: of the label maps.
-        names: files relative to ``folder``.
-        progress: called with (label maps done, label maps to decode) now and then.
-
-    Returns:
-        The facts of every file that exists, by name.
-    """
+    """Decode label maps and count their values, otherwise as :func:`decode_images`."""
     return _examine(folder, names, _decode_label, LabelFacts, "labels", progress)
 
 

@@ -132,15 +132,7 @@ def listed(split: ImageFolderSplit, file: Path) -> ImageFolderSplit:
 
 
 def find_bad_images(split: ImageFolderSplit, progress: Callable[[int, int], None] | None = None) -> list[BadImage]:
-    """Decode every image of a split and name those that fail.
-
-    What was found is remembered (see :func:`fvnet_mm.data.image_check.decode_images`), so that a second check
-    only looks whether files have changed.
-
-    Args:
-        split: What :func:`find_image_folder` found.
-        progress: Called with (images done, images to decode) now and then.
-    """
+    """Decode every image of a split by :func:`fvnet_mm.data.image_check.decode_images`, and name those that fail."""
     names = [name for name, _ in list_images(split)]
     facts = decode_images(split.image_dir, names, progress)
     reasons = {name: facts[name].fault if name in facts else "there is no such file" for name in names}
@@ -148,15 +140,9 @@ def find_bad_images(split: ImageFolderSplit, progress: Callable[[int, int], None
 
 
 def without_images(split: ImageFolderSplit, bad: Sequence[BadImage], out_file: Path) -> ImageFolderSplit:
-    """Write the list of a split's images without some of them, as mmpretrain's ``CustomDataset`` reads it.
+    """Write a list of a split's images without some of them; returns the split with it.
 
-    Args:
-        split: What :func:`find_image_folder` found.
-        bad: The images to leave out.
-        out_file: The list, a line 'path label' for each image, for the data set's ``ann_file``.
-
-    Returns:
-        The split with the list.
+    It has a line 'path label' for each image, as mmpretrain's ``CustomDataset`` reads its ``ann_file``.
 
     Raises:
         UserError: A training class, or the validation split, has no other images; or a name cannot be listed.

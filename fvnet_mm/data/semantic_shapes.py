@@ -60,22 +60,11 @@ def write_ade20k_shapes(root: Path, train_images: int, val_images: int, image_si
     """Write a data set of drawn scenes: ``images``, ``annotations``, ``objectInfo150.txt``, ``sceneCategories.txt``.
 
     Of ADE20K's 150 classes the grounds of :data:`SCENES` and the classes of :data:`THINGS` occur. Edges between
-    grounds and things without a class are labelled 0. A complete set with the same settings is kept; anything
-    else that was generated into ``root`` before is replaced. The set is written beside ``root`` and renamed, so
-    ``root`` is never half a set.
-
-    Args:
-        root: folder of the set; its parents are made.
-        train_images: images in the training split.
-        val_images: images in the validation split.
-        image_size: (width, height) in pixels.
-
-    Returns:
-        ``root``.
+    grounds and things without a class are labelled 0. ``image_size`` is (width, height) in pixels. What becomes of a
+    set that is there, what is returned and what is raised is :func:`~fvnet_mm.data.generated.write_generated`'s.
 
     Raises:
         ValueError: a number is out of its range.
-        UserError: ``root`` exists and was not generated here.
     """
     check_sizes(train_images, val_images, image_size)
     counts = {"train": train_images, "val": val_images}

@@ -33,22 +33,11 @@ def write_coco_shapes(root: Path, train_images: int, val_images: int, image_size
     """Write a data set of drawn objects: ``train2017``, ``val2017`` and ``annotations/instances_*.json``.
 
     The annotations list all 80 categories of COCO with their ids; objects are of :data:`CATEGORIES` of them. Boxes,
-    areas and polygons are those of the visible part. A complete set with the same settings is kept; anything else
-    that was generated into ``root`` before is replaced. The set is written beside ``root`` and renamed, so ``root``
-    is never half a set.
-
-    Args:
-        root: folder of the set; its parents are made.
-        train_images: images in the training split.
-        val_images: images in the validation split.
-        image_size: (width, height) in pixels.
-
-    Returns:
-        ``root``.
+    areas and polygons are those of the visible part. ``image_size`` is (width, height) in pixels. What becomes of a
+    set that is there, what is returned and what is raised is :func:`~fvnet_mm.data.generated.write_generated`'s.
 
     Raises:
         ValueError: a number is out of its range.
-        UserError: ``root`` exists and was not generated here.
     """
     check_sizes(train_images, val_images, image_size)
     counts = {"train": train_images, "val": val_images}

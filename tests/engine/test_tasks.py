@@ -298,6 +298,23 @@ def test_images_that_the_data_set_drops(
         select_data(cfg, arguments)
 
 
+def test_unused_objects_are_counted_among_those_that_are_left(tiny_coco: Path, tmp_path: Path) -> None:
+    """An object of no width in an image that is broken, and so left out with it."""
+    root = Path(shutil.copytree(tiny_coco, tmp_path / "set"))
+    file = root / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    thin = content["annotations"][0]
+    thin["bbox"][2] = 0.5
+    file.write_text(json.dumps(content))
+    broken = next(image["file_name"] for image in content["images"] if image["id"] == thin["image_id"])
+    (root / "train2017" / broken).write_bytes(b"")
+    cfg = Config.fromfile(CONFIGS / "retinanet_fvnet_t_coco.py")
+    cfg.work_dir = str(tmp_path / "work")
+    source = select_data(cfg, Namespace(demo=False, data=root, skip_bad_images=True))
+    assert source.skipped
+    assert "unused: thinner" not in source.split("train").summary
+
+
 def test_the_steps_are_those_of_the_images_that_are_left(
     run: Run, filtered_coco: Path, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

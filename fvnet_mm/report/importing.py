@@ -146,12 +146,17 @@ def _literal(node: ast.expr) -> object:
 
 
 def _config_file(folder: Path, vis_data: Path) -> tuple[Path, str]:
-    """The dump of the newest run's config, and its name; the work dir's own, unless several lie there."""
-    dumps = list(folder.glob("*.py"))
-    if len(dumps) == 1:
-        return dumps[0], dumps[0].stem
-    if (vis_data / "config.py").is_file():
-        return vis_data / "config.py", folder.resolve().name
+    """The dump of the newest training's config, and its name.
+
+    That is the work dir's own if it is the only one there and that of this training still: a test in the work dir
+    writes its config over it, with the checkpoint as ``load_from``.
+    """
+    dumps, of_training = list(folder.glob("*.py")), vis_data / "config.py"
+    name = dumps[0].stem if len(dumps) == 1 else folder.resolve().name
+    if len(dumps) == 1 and (not of_training.is_file() or sha256_of(of_training) == sha256_of(dumps[0])):
+        return dumps[0], name
+    if of_training.is_file():
+        return of_training, name
     raise UserError(
         f"{folder} has {len(dumps) or 'no'} dumped configs (*.py) and none in {vis_data.relative_to(folder)}; "
         "leave the one of the training there."
@@ -169,7 +174,8 @@ def _fields(settings: dict[str, object], world_size: int | None) -> dict[str, ob
         fields_of_test(settings, "val_dataloader")
         | fields_of_training(settings, world_size)
         | dict(norm_eval=trunk.get("norm_eval"), frozen_stages=trunk.get("frozen_stages"))
-        | dict(pretraining="fine-tuned" if settings.get("load_from") else None)
+        # Of a resumed training, load_from is the checkpoint to go on from.
+        | dict(pretraining="fine-tuned" if settings.get("load_from") and not settings.get("resume") else None)
     )
 
 

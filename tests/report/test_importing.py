@@ -80,7 +80,7 @@ def test_a_stock_training(stock_run: tuple[Path, dict[str, float]], tmp_path: Pa
 
 def test_a_config_is_never_run(stock_run: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     folder = shutil.copytree(stock_run[0], tmp_path / "copy")
-    (config,) = folder.glob("*.py")
+    config = only_config(folder)
     config.write_text(config.read_text() + f"\nopen({str(tmp_path / 'touched')!r}, 'w')\n")
     with pytest.raises(UserError, match=r"line \d+ is no assignment"):
         import_work_dir(folder)
@@ -116,14 +116,13 @@ def test_what_cannot_be_imported(
     stock_run: tuple[Path, dict[str, float]], tmp_path: Path, damage: str, sentence: str
 ) -> None:
     folder = shutil.copytree(stock_run[0], tmp_path / "copy")
-    (config,) = folder.glob("*.py")
+    config = only_config(folder)
     (scalars,) = folder.glob("*/vis_data/scalars.json")
     text = config.read_text()
     if damage == "no log":
         scalars.unlink()
     elif damage == "no config":
         config.unlink()
-        (scalars.parent / "config.py").unlink()
     elif damage == "bases":
         config.write_text(f"_base_ = ['a.py']\n{text}")
     elif damage == "no model":
@@ -147,6 +146,38 @@ def test_what_cannot_be_imported(
         config.write_text(f"{text}\nmodel = 7\n")
     with pytest.raises(UserError, match=sentence):
         import_work_dir(folder)
+
+
+def only_config(folder: Path) -> Path:
+    """The dump in the work dir, after that beside the log was removed."""
+    (beside_log,) = folder.glob("*/vis_data/config.py")
+    beside_log.unlink()
+    (config,) = folder.glob("*.py")
+    return config
+
+
+def test_a_work_dir_in_which_a_test_has_run(stock_run: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+    """mmdet's tools/test.py writes its config over the training's, with the tested checkpoint as load_from."""
+    trained = import_work_dir(stock_run[0])
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (config,) = folder.glob("*.py")
+    cfg = Config.fromfile(config)
+    cfg.load_from = str(folder / "epoch_2.pth")
+    cfg.val_dataloader.dataset.pipeline[1].scale = (96, 96)
+    cfg.dump(config)
+    tested = import_work_dir(folder)
+    assert (tested.protocol, tested.config.name) == (trained.protocol, trained.config.name)
+    assert sha256_of(folder / tested.config.file) == tested.config.sha256 == trained.config.sha256
+
+
+@pytest.mark.parametrize(("resume", "pretraining"), [(False, "fine-tuned"), (True, None)])
+def test_what_load_from_means(
+    stock_run: tuple[Path, dict[str, float]], tmp_path: Path, resume: bool, pretraining: str | None
+) -> None:
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    config = only_config(folder)
+    config.write_text(f"{config.read_text()}\nload_from = 'epoch_1.pth'\nresume = {resume}\n")
+    assert import_work_dir(folder).protocol.pretraining == pretraining
 
 
 def by_iterations(scalars: Path) -> None:

@@ -120,7 +120,7 @@ def _files_of(folder: Path, at_most: int | None) -> set[str]:
 
 
 def _label_maps(folder: Path) -> frozenset[str]:
-    names = frozenset(path.stem for path in folder.rglob("*.png"))
+    names = frozenset(path.stem for path in folder.rglob("*.[pP][nN][gG]"))
     if not names:  # as of a folder that cannot be read
         raise _NoGroundTruth(f"{folder.name} is no folder of label maps (no *.png can be seen in it)")
     return names

@@ -40,7 +40,7 @@ def measure_areas(
     The images are those that were predicted.
 
     Args:
-        truth_dir: PNG files, in folders of their own or not; value v is class v - 1,
+        truth_dir: PNG files, in folders of their own or not, .PNG too; value v is class v - 1,
             :data:`~fvnet_mm.report.saved_predictions.NOT_LABELLED` no class.
         prediction_dir: PNG files of the same names, in which every pixel has a class, numbered so, too.
         classes: Number of classes.
@@ -51,8 +51,8 @@ def measure_areas(
             another size, or has a value that is no class.
     """
     truth: dict[str, list[Path]] = defaultdict(list)
-    for path in Path(truth_dir).rglob("*.png"):
-        truth[path.name].append(path)
+    for path in Path(truth_dir).rglob("*.[pP][nN][gG]"):
+        truth[f"{path.stem}.png"].append(path)
     if not truth:
         raise UserError(f"the labels {truth_dir} are no folder of PNG files; name where the data set is.")
     predictions = {path.name: path for path in sorted(Path(prediction_dir).glob("*.png"))}

@@ -214,6 +214,16 @@ def test_label_maps_of_other_data(write_run, tmp_path):
     assert "kitchen" in problem
 
 
+def test_label_maps_whose_suffix_is_in_capitals(write_run, tmp_path):
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "street.PNG").touch()
+    maps = Predictions(kind="label_maps", path="maps", ground_truth=str(tmp_path / "truth"))
+    folder = write_run("run", result=Result(metrics={"mIoU": 31.0}, predictions=(maps,))).parent / "maps"
+    folder.mkdir()
+    (folder / "street.png").touch()
+    assert collect([tmp_path]).problems == ()
+
+
 def test_nothing_to_tabulate_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"no run\.json below"):
         collect([tmp_path])

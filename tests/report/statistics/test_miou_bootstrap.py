@@ -139,3 +139,12 @@ def test_broken_and_missing_files(tmp_path: Path):
     (tmp_path / "found" / "0.png").write_bytes((tmp_path / "labels" / "0.png").read_bytes()[:40])
     with pytest.raises(UserError, match=r"0.png can't be read"):
         measure_areas(tmp_path / "labels", tmp_path / "found", 5)
+
+
+def test_labels_whose_suffix_is_in_capitals(maps: tuple[list[np.ndarray], list[np.ndarray]], tmp_path: Path):
+    before = measure_areas(tmp_path / "labels", tmp_path / "found", CLASSES)
+    for path in [*(tmp_path / "labels").rglob("*.png")]:
+        path.rename(path.with_suffix(".PNG"))
+    after = measure_areas(tmp_path / "labels", tmp_path / "found", CLASSES)
+    assert after.files == before.files
+    assert (after.intersect == before.intersect).all()

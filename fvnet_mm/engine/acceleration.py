@@ -4,6 +4,7 @@ None changes what is computed, but most change the order in which floating-point
 does, too; so they are no part of a protocol, and stand in the dumped config.
 """
 
+import copy
 import os
 import shutil
 from importlib.util import find_spec
@@ -47,6 +48,20 @@ def accelerate(cfg: Config, channels_last: bool, compiled: bool, graphs: bool = 
         raise UserError("--cuda-graphs and --compile (graph_trunk and compile_trunk in the config) exclude each other.")
     if cfg.graph_trunk and not torch.cuda.is_available():
         raise UserError("--cuda-graphs (graph_trunk in the config) needs an NVIDIA GPU and torch sees none.")
+
+
+def without_fused(optim_wrapper: object, model: nn.Module) -> object:
+    """The config of an ``optim_wrapper``, its optimizer not fused where a model has complex parameters.
+
+    Torch fuses the steps of real ones only, and says so at the first step.
+    """
+    optimizer = optim_wrapper.get("optimizer") if isinstance(optim_wrapper, dict) else None
+    fused = isinstance(optimizer, dict) and optimizer.get("fused")
+    if not fused or not any(parameter.is_complex() for parameter in model.parameters()):
+        return optim_wrapper
+    changed = copy.deepcopy(optim_wrapper)
+    changed["optimizer"]["fused"] = False
+    return changed
 
 
 def merge_groups(optimizer: torch.optim.Optimizer) -> None:

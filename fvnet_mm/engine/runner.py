@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from fvnet_mm.engine.acceleration import accelerate_model, merge_groups
+from fvnet_mm.engine.acceleration import accelerate_model, merge_groups, without_fused
 from fvnet_mm.engine.building import building, unwrapped
 from fvnet_mm.engine.checkpoint import MapLocation, check_coverage
 from fvnet_mm.engine.compatibility import check_fit
@@ -75,7 +75,7 @@ class SuiteRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: object) -> BaseOptimWrapper:
         with building("optimizer", dict(optim_wrapper=optim_wrapper)):
-            wrapper = super().build_optim_wrapper(optim_wrapper)
+            wrapper = super().build_optim_wrapper(without_fused(optim_wrapper, self.model))
         for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
             if not each.optimizer.state:
                 merge_groups(each.optimizer)

@@ -101,6 +101,19 @@ def test_a_training_has_few_groups() -> None:
     ]
 
 
+def test_complex_parameters_are_trained_without_fusing() -> None:
+    runner = object.__new__(SuiteRunner)
+    runner.model = nn.Module()
+    runner.model.filter = nn.Parameter(torch.ones(4, dtype=torch.cfloat))
+    cfg = config(type="AdamW")
+    accelerate(cfg, channels_last=False, compiled=False)
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    runner.model.filter.abs().sum().backward()
+    wrapper.step()
+    assert (runner.model.filter.abs() < 1).all()
+    assert cfg.optim_wrapper.optimizer.fused  # the config is nobody's to change by then
+
+
 def test_layout_changes_neither_outputs_nor_names() -> None:
     torch.manual_seed(0)
     model, images = Detector(), torch.randn(2, 3, 8, 8)

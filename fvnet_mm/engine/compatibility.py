@@ -44,8 +44,8 @@ class _NotRun(UserError):
 
 
 @torch.no_grad()
-def backbone_shapes(backbone: nn.Module) -> list[torch.Size]:
-    """Shapes of a backbone's outputs (1, C, H, W), seen by running it on one blank image of 128 x 128 pixels.
+def backbone_shapes(backbone: nn.Module, width: int = PROBE) -> list[torch.Size]:
+    """Shapes of a backbone's outputs (1, C, H, W), seen by running it on one blank image of 128 x ``width`` pixels.
 
     The image has the channels that the first convolution takes.
 
@@ -60,13 +60,13 @@ def backbone_shapes(backbone: nn.Module) -> list[torch.Size]:
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     channels = next((part.in_channels for part in backbone.modules() if isinstance(part, nn.Conv2d)), 3)
     try:
-        outputs = backbone(torch.zeros(1, channels, PROBE, PROBE, device=device))
+        outputs = backbone(torch.zeros(1, channels, PROBE, width, device=device))
     except BROKEN as error:
         if is_out_of_memory(error):
             raise
         print_log(traceback.format_exc(), "current")
         raise _NotRun(
-            f"the backbone {name} fails on a blank image of {PROBE}x{PROBE} pixels, on which every model is tried, and "
+            f"the backbone {name} fails on a blank image of {PROBE}x{width} pixels, on which every model is tried, and "
             f"a trunk must take images of any size: {in_words(error)}"
         ) from error
     finally:
@@ -111,6 +111,13 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
         return
     if getattr(backbone, "output_img", False):  # DetectoRS hands on the image, too
         shapes = shapes[1:]
+    first, last = ([shape[axis] for shape in shapes] for axis in (1, -1))
+    channels_last = any(last == wanted != first for _, wanted, _ in readers.values())
+    if strict and channels_last and first == [shape[2] for shape in shapes]:
+        raise UserError(
+            f"the backbone {name} returns maps (N, H, W, C), with the channels last; return each as (N, C, H, W): "
+            "map.permute(0, 3, 1, 2)."
+        )
     sizes = [shape[-1] for shape in shapes]
     if strict and sizes != sorted(sizes, reverse=True):
         raise UserError(
@@ -127,6 +134,40 @@ def check_fit(model: nn.Module, out_indices: object = None, levels: Sequence[int
                 f"{enumeration(expected)}: the network runs, at another cost than theirs.",
                 "current",
                 logging.WARNING,
+            )
+    if strict:
+        _check_oblong(backbone, _oblong_width(model))
+
+
+def _oblong_width(model: nn.Module) -> int:
+    """Width of a blank image that is wider than high: an odd multiple of what test images are padded to, if they are.
+
+    So it is no multiple of more than that, as the images of a test are not.
+    """
+    preprocessor = getattr(model, "data_preprocessor", None)
+    padding = getattr(preprocessor, "test_cfg", None) or {}  # mmseg's
+    divisor = getattr(preprocessor, "pad_size_divisor", None) or padding.get("size_divisor") or 1
+    times = -(-(PROBE + 32) // divisor)
+    return divisor * (times + 1 - times % 2)
+
+
+def _check_oblong(backbone: nn.Module, width: int) -> None:
+    """Warns of a backbone that cannot be run on an oblong image.
+
+    Raises:
+        UserError: Its maps are higher than wide there: with height and width exchanged, which no square image shows.
+    """
+    name = type(backbone).__name__
+    try:
+        shapes = backbone_shapes(backbone, width)
+    except _NotRun as error:
+        print_log(f"{error}; a training or its evaluation stops at the first such image.", "current", logging.WARNING)
+        return
+    for shape in shapes:
+        if len(shape) == 4 and shape[-2] > shape[-1]:
+            raise UserError(
+                f"the backbone {name} returns a map of {shape[-2]}x{shape[-1]} for an image of {PROBE}x{width} pixels: "
+                "height and width are exchanged; return maps (N, C, H, W)."
             )
 
 

@@ -70,6 +70,30 @@ class Tokens(Pools):
         return tuple(each.flatten(2).mT for each in super().forward(images))
 
 
+class ChannelsLast(Pools):
+    def forward(self, images: torch.Tensor) -> object:
+        return tuple(each.permute(0, 2, 3, 1) for each in super().forward(images))
+
+
+class WidthFirst(Pools):
+    """As tokens that are laid out by (width, height)."""
+
+    def forward(self, images: torch.Tensor) -> object:
+        return tuple(each.mT for each in super().forward(images))
+
+
+class MultiplesOf64(Pools):
+    def forward(self, images: torch.Tensor) -> object:
+        assert images.shape[-1] % 64 == 0, "multiples of 64"
+        return super().forward(images)
+
+
+class MultiplesOf32(Pools):
+    def forward(self, images: torch.Tensor) -> object:
+        assert images.shape[-1] % 32 == 0, "multiples of 32"
+        return super().forward(images)
+
+
 class LevelTooMany(Pools):
     def forward(self, images: torch.Tensor) -> object:
         return self.maps(images)[4]
@@ -121,6 +145,8 @@ def test_a_trunk_that_keeps_the_contract(framework: str, capsys: pytest.CaptureF
         (CoarseFirst, ["strides 32, 16 and 8", "return the finest first"]),
         (Named, ["returns a dict", "tuple or list of tensors (N, C, H, W)"]),
         (Tokens, ["tensors of shapes (1, 256, 16), (1, 64, 24), (1, 16, 32)", "tensors (N, C, H, W)"]),
+        (ChannelsLast, ["returns maps (N, H, W, C), with the channels last", "map.permute(0, 3, 1, 2)"]),
+        (WidthFirst, ["map of 20x16 for an image of 128x160 pixels", "height and width are exchanged"]),
         (LevelTooMany, ["blank image of 128x128 pixels", "list index out of range", line_of("self.maps(images)[4]")]),
         (FixedSize, ["blank image of 128x128 pixels", "images of any size", line_of("images + torch.zeros")]),
         (NoInit, ["cannot assign module before Module.__init__() call", line_of("self.stem = nn.Identity()")]),
@@ -145,6 +171,24 @@ def test_a_head_that_takes_any_strides(capsys: pytest.CaptureFixture[str]) -> No
     assert "maps of strides 4, 8, 16 and 16 where the config's other trunks give 4, 8, 16 and 32" in said.out + said.err
     with pytest.raises(UserError, match="return the finest first"):
         build(CoarseFirst, "upernet", WIDTHS[::-1])
+
+
+@pytest.mark.parametrize(
+    ("trunk", "framework", "width"),
+    [
+        (MultiplesOf64, "retinanet", 160),  # images are padded to multiples of 32
+        (MultiplesOf32, "retinanet", None),
+        (MultiplesOf32, "upernet", 161),  # and here they are not
+    ],
+)
+def test_sizes_that_a_test_has_and_a_trunk_does_not_take(
+    trunk: type, framework: str, width: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(trunk, framework)
+    said = capsys.readouterr()
+    warned = f"the backbone {trunk.__name__} fails on a blank image of 128x{width} pixels"
+    assert (warned in said.out + said.err) is (width is not None)
+    assert ("stops at the first such image" in said.out + said.err) is (width is not None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from fvnet_mm.data.ade20k_layout import IGNORED, Ade20kSplit
 from fvnet_mm.data.coco_document import enumerate_offenders
 from fvnet_mm.data.image_check import (
+    EXCHANGED,
     LABEL_MODES,
     BadImage,
     ImageFacts,
@@ -134,5 +135,6 @@ def _reason(image: ImageFacts | None, label: LabelFacts | None) -> str | None:
         if facts.fault is not None:
             return f"{what}: {facts.fault}"
     if (image.width, image.height) != (label.width, label.height):
-        return f"the image is {image.width}x{image.height}, its label map {label.width}x{label.height}"
+        hint = EXCHANGED if (image.height, image.width) == (label.width, label.height) else ""
+        return f"the image is {image.width}x{image.height}, its label map {label.width}x{label.height}{hint}"
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from fvnet_mm.data.coco_document import CocoDocument, enumerate_offenders
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import CocoSplit
-from fvnet_mm.data.image_check import BadImage, ImageFacts, decode_images
+from fvnet_mm.data.image_check import EXCHANGED, BadImage, ImageFacts, decode_images
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import replacing
 
@@ -204,5 +204,6 @@ def _reason(facts: ImageFacts | None, width: float, height: float) -> str | None
     if facts.fault is not None:
         return facts.fault
     if (facts.width, facts.height) != (width, height):
-        return f"it is {facts.width}x{facts.height}, the annotations say {width}x{height}"
+        hint = EXCHANGED if (facts.height, facts.width) == (width, height) else ""
+        return f"it is {facts.width}x{facts.height}, the annotations say {width}x{height}{hint}"
     return None

@@ -69,6 +69,9 @@ class LabelFacts(NamedTuple):
     fault: str | None
 
 
+EXCHANGED = " (images are turned as their EXIF orientation says)"
+"""What is said where an image has the width and height that it should have, exchanged."""
+
 LABEL_MODES = ("1", "L", "P")
 """Pillow's modes that mmseg reads as one label a pixel."""
 
@@ -103,7 +106,7 @@ def decode_labels(
 
 
 _CHUNK = 512
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -154,8 +157,12 @@ def _decode(file: Path) -> tuple[int, int, str | None]:
             image.load()
             if image.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width
-            if image.format not in ("JPEG", "PNG") and not cv2.haveImageReader(str(file)):
-                return 0, 0, f"OpenCV, which reads the images in training, reads no {image.format}"
+            if image.format not in ("JPEG", "PNG"):
+                if not cv2.haveImageReader(str(file)):
+                    return 0, 0, f"OpenCV, which reads the images in training, reads no {image.format}"
+                if cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) is None:  # as a TIFF of floats
+                    kind = f"{image.format} of Pillow's mode {image.mode}"
+                    return 0, 0, f"OpenCV, which reads the images in training, cannot read this {kind}"
             return width, height, None
     except Exception as error:  # a broken file makes decoders raise anything; the fault is reported
         return 0, 0, _describe(error, file)

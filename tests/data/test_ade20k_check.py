@@ -118,7 +118,9 @@ def test_bad_pairs_are_named_with_the_reason(spoilt: Ade20kSplit):
     assert truncated.name == "t0"
     assert truncated.reason.startswith("image: ")
     assert empty == BadImage("t1", "label map: cannot identify image file")
-    assert unequal == BadImage("t2", "the image is 40x30, its label map 30x40")
+    assert unequal == BadImage(
+        "t2", "the image is 40x30, its label map 30x40 (images are turned as their EXIF orientation says)"
+    )
 
 
 def test_bad_pairs_are_left_out_of_what_mmseg_reads(spoilt: Ade20kSplit, tmp_path: Path):

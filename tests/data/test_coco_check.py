@@ -119,6 +119,13 @@ def test_bad_images_are_found_with_their_reasons(coco_root: Path, edit: Callable
     assert reasons["t3.jpg"] == "it is 40x30, the annotations say 41x30"
 
 
+def test_sizes_of_images_that_are_not_turned(coco_root: Path, edit: Callable):
+    edit("train", set_value("images", 0, "width", 30))
+    edit("train", set_value("images", 0, "height", 40))
+    (bad,) = find_bad_images(find_coco(coco_root).train, CocoDocuments())
+    assert bad.reason == "it is 40x30, the annotations say 30x40 (images are turned as their EXIF orientation says)"
+
+
 def test_annotations_without_bad_images(coco_root: Path, tmp_path: Path, edit: Callable):
     edit("train", lambda content: content.update(info={"year": 2017}))
     split = find_coco(coco_root).train

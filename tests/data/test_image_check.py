@@ -38,6 +38,14 @@ def test_exif_orientation_turns_the_size_as_opencv_does(tmp_path: Path, orientat
     assert (facts.height, facts.width) == cv2.imread(str(tmp_path / "a.jpg")).shape[:2]
 
 
+def test_tiffs_that_opencv_cannot_decode_are_faulty(tmp_path: Path):
+    Image.fromarray(PIXELS[..., 0].astype(np.float32)).save(tmp_path / "floats.tif")
+    Image.fromarray(PIXELS).save(tmp_path / "bytes.tif")
+    facts = decode_images(tmp_path, ["floats.tif", "bytes.tif"])
+    assert facts["floats.tif"].fault.endswith("cannot read this TIFF of Pillow's mode F")
+    assert facts["bytes.tif"].fault is None
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_truncated_files_are_faulty(tmp_path: Path, name: str, share: float):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -66,6 +67,12 @@ class Ade20kSplit:
     def label_names(self) -> list[str]:
         """The label maps' file names relative to ``label_dir``, in the order of ``stems``."""
         return [stem + self.label_suffix for stem in self.stems]
+
+    @property
+    def shared_names(self) -> list[str]:
+        """Names without suffix that images in several folders have: their predictions would overwrite each other."""
+        counts = Counter(PurePath(stem).name for stem in self.stems)
+        return sorted(name for name, count in counts.items() if count > 1)
 
 
 @dataclass(frozen=True)

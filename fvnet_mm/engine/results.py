@@ -34,6 +34,8 @@ def result_of(
             form that a record names.
         work_dir: Folder of the record.
     """
+    if isinstance(folder, Ade20kFolder) and folder.val.shared_names:
+        place = None  # mmseg names label maps by the last part of the image's name
     metrics: Figures = dict(in_percent(logged))
     per_class: Mapping[str, Figures] = {}
     confusion = None
@@ -77,15 +79,12 @@ def _predictions(folder: Folder, place: Path, work_dir: Path, masks: bool) -> It
 
 
 def _evaluated(split: Ade20kSplit, place: Path) -> bool:
-    """Whether every image has a label map of its own; removes those of images that an earlier evaluation had.
-
-    mmseg names them by the last part of the image's name, so images of one name in two folders share one.
-    """
+    """Whether every image has a label map; removes those of images that an earlier evaluation had."""
     names = [f"{Path(stem).name}.png" for stem in split.stems]
     for path in place.glob("*.png"):
         if path.name not in set(names):
             path.unlink()
-    return len(set(names)) == len(names) and all((place / name).is_file() for name in names)
+    return all((place / name).is_file() for name in names)
 
 
 def segmentation_figures(confusion: np.ndarray) -> tuple[Figures, list[Figures]]:

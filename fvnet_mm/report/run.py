@@ -55,6 +55,8 @@ def _draw_predictions(result: RunResult, out_file: Path) -> None:
         )
     elif isinstance(folder, Ade20kFolder):
         val = folder.val
+        if val.shared_names:
+            raise UserError("images in several folders have one name, so their predictions overwrite each other.")
         files = zip(val.stems, val.image_names, val.label_names, strict=True)
         draw_segmentation_sheet(
             [

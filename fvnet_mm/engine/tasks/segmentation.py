@@ -94,6 +94,11 @@ class Segmentation(Task):
         if split.name == "train" and absent:
             count = f"{len(absent)} of {len(classes)} classes are in no training image"
             warnings.append(f"{count}: {enumerate_offenders(absent)}")
+        if split.name == "val" and (shared := split.shared_names):
+            warnings.append(
+                f"validation images in several folders have one name ({enumerate_offenders(shared)}), so their "
+                "predictions cannot be kept, drawn or compared (leaderboard.py compare); give each another name"
+            )
         return DataSplit(split.name, split.image_count, summary, warnings=tuple(warnings))
 
     def use(self, cfg: Config, folder: Ade20kFolder) -> None:

@@ -107,7 +107,7 @@ def config_table(paths: Iterable[Path]) -> Table:
     progress = Console(stderr=True)
     for path in track(list(paths), "counting", console=progress, transient=True, disable=not progress.is_terminal):
         cfg = read_config(path, "config")
-        part = missing_part(cfg, *_PARTS)
+        part = missing_part(cfg, *_PARTS) or _missing_value(cfg)
         if part is not None:
             raise UserError(f"{path} has no {part}; --configs DIR takes a folder of configs like this repository's.")
         rows = sections.setdefault(_framework(path.stem), [])
@@ -131,6 +131,18 @@ def backbone_table(paths: Iterable[Path]) -> Table:
         kind = f"{trunk.backbone.type}, {kind}" if kind else trunk.backbone.type
         rows.append((path.stem, kind, ", ".join(map(str, trunk.channels)), _weights(trunk.weights)))
     return Table(BACKBONE_COLUMNS, (tuple(rows),))
+
+
+def _missing_value(cfg: Config) -> str | None:
+    """The first setting that a training needs and columns tell of, of those parts that a config has; or None."""
+    optimizer, length = cfg.optim_wrapper.optimizer, cfg.train_cfg
+    stated = {
+        "optim_wrapper.optimizer.type": optimizer.get("type"),
+        "optim_wrapper.optimizer.lr": optimizer.get("lr"),
+        "train_cfg.max_epochs or max_iters": length.get("max_epochs") or length.get("max_iters"),
+        "train_dataloader.batch_size": cfg.train_dataloader.get("batch_size"),
+    }
+    return next((name for name, value in stated.items() if value is None), None)
 
 
 def _framework(name: str) -> int:

@@ -103,6 +103,23 @@ def test_mistakes_end_in_one_sentence(listed, tmp_path):
         assert f"part.py has no {missing}; --configs DIR takes" in error
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "length", "loader", "missing"),
+    [
+        ("dict(lr=0.1)", "dict(max_epochs=1)", "dict(batch_size=2)", "optim_wrapper.optimizer.type"),
+        ("dict(type='Adadelta')", "dict(max_epochs=1)", "dict(batch_size=2)", "optim_wrapper.optimizer.lr"),
+        ("dict(type='SGD', lr=0)", "dict(val_interval=1)", "dict(batch_size=2)", "train_cfg.max_epochs or max_iters"),
+        ("dict(type='SGD', lr=0)", "dict(max_iters=1)", "dict(num_workers=2)", "train_dataloader.batch_size"),
+    ],
+)
+def test_what_a_training_needs_is_asked_for(listed, tmp_path, optimizer, length, loader, missing):
+    settings = f"optim_wrapper = dict(optimizer={optimizer})\ntrain_cfg = {length}\ntrain_dataloader = {loader}\n"
+    (tmp_path / "part.py").write_text(f"model = dict(type='RetinaNet')\n{settings}")
+    status, _, error = listed("--configs", tmp_path)
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert f"part.py has no {missing}; --configs DIR takes" in error
+
+
 def test_as_a_module_from_anywhere(tmp_path):
     command = [sys.executable, "-m", "fvnet_mm.list", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

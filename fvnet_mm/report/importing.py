@@ -1,6 +1,7 @@
 """Records of trainings by stock mmdet, mmseg or mmpretrain, from the log and the config in their work dirs."""
 
 import ast
+import itertools
 import json
 import math
 import os
@@ -184,13 +185,34 @@ def _unit(
 ) -> tuple[Literal["epoch", "step"], int]:
     """What evaluations are counted in, the length's unit if possible, and how many of the logged steps make one.
 
-    A training of epochs may log iterations, as mmseg's configs do. How many make an epoch only the text log tells.
+    A training of epochs may log iterations, as mmseg's configs do. How many make an epoch its evaluations tell, or the
+    text log.
     """
     if history.by_epoch and protocol.length_unit != "step":
         return "epoch", 1
-    if protocol.length_unit == "epoch" and protocol.length and (iterations := _iterations(run)):
-        return "epoch", iterations // protocol.length
+    if protocol.length_unit == "epoch" and protocol.length:
+        each = _steps_an_epoch(history, settings["train_cfg"], protocol.length)
+        if each := each or (_iterations(run) or 0) // protocol.length:
+            return "epoch", each
     return "step", settings["optim_wrapper"].get("accumulative_counts") or 1
+
+
+def _steps_an_epoch(history: History, loop: dict[str, object], length: int) -> int | None:
+    """How many logged steps an epoch has, by the epochs after which the loop evaluates; None where they do not tell.
+
+    A single evaluation does not, since it may be the first that is left of a log, unless there is to be one alone.
+    """
+    steps = [evaluation.step for evaluation in history.evaluations]
+    interval = loop.get("val_interval", 1)
+    if interval < 1 or loop.get("dynamic_intervals"):
+        return None
+    every = range(max(loop.get("val_begin", 1), 1), length + 1)
+    evaluated = (epoch for epoch in every if epoch % interval == 0 or epoch == length)
+    epochs = list(itertools.islice(evaluated, len(steps)))
+    if len(epochs) < len(steps) or (len(steps) < 2 and epochs != [length]):
+        return None
+    each, *others = {divmod(step, epoch) for step, epoch in zip(steps, epochs, strict=True)}
+    return each[0] if not others and each[1] == 0 else None
 
 
 def _iterations(run: Path) -> int | None:

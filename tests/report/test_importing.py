@@ -192,7 +192,8 @@ def by_iterations(scalars: Path) -> None:
     [
         (8, True, ("finished", "epoch", [1, 2])),
         (4, True, ("running", "epoch", [1])),
-        (8, False, ("running", "step", [4, 8])),
+        (8, False, ("finished", "epoch", [1, 2])),
+        (4, False, ("running", "step", [4])),
     ],
 )
 def test_epochs_that_were_logged_in_iterations(
@@ -202,7 +203,7 @@ def test_epochs_that_were_logged_in_iterations(
     stated: bool,
     found: tuple[str, str, list[int]],
 ) -> None:
-    """As mmseg's configs have it; how many iterations there are stands in the text log alone."""
+    """As mmseg's configs have it; how many iterations there are its evaluations tell, or the text log."""
     folder = shutil.copytree(stock_run[0], tmp_path / "copy")
     (scalars,) = folder.glob("*/vis_data/scalars.json")
     by_iterations(scalars)
@@ -219,9 +220,43 @@ def test_epochs_that_were_logged_in_iterations(
         == {
             ("finished", "epoch"): None,
             ("running", "epoch"): "not finished: evaluated after epoch 1 of 2",
-            ("running", "step"): "not finished: evaluated after step 8",
+            ("running", "step"): "not finished: evaluated after step 4",
         }[found[:2]]
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "loop", "each"),
+    [
+        ([4, 8, 12], dict(), 4),
+        ([8, 16, 20], dict(val_interval=2), 4),
+        ([12, 16], dict(val_begin=3), 4),
+        ([20], dict(val_interval=5), 4),
+        ([1, 2, 3], dict(), 1),  # epochs already
+        ([12], dict(), None),  # the first, or the last that is left of a log
+        ([12, 16, 20], dict(), None),  # a log that lacks its beginning
+        ([16, 20], dict(val_interval=2), None),
+        ([4, 8, 12, 16, 20, 24], dict(), None),
+        ([4, 8], dict(dynamic_intervals=[(1, 1)]), None),
+        ([4, 8], dict(val_interval=0), None),
+    ],
+)
+def test_evaluations_tell_how_long_an_epoch_is(
+    stock_run: tuple[Path, dict[str, float]],
+    tmp_path: Path,
+    steps: list[int],
+    loop: dict[str, object],
+    each: int | None,
+) -> None:
+    folder = shutil.copytree(stock_run[0], tmp_path / "copy")
+    (config,) = folder.glob("*.py")
+    config.write_text(f"{config.read_text()}\ntrain_cfg = {dict(max_epochs=5, **loop)}\n")
+    (scalars,) = folder.glob("*/vis_data/scalars.json")
+    evaluated = [json.loads(line) for line in scalars.read_text().splitlines() if "loss" not in line][-1]
+    scalars.write_text("\n".join(json.dumps(evaluated | {"step": step}) for step in steps))
+    record = import_work_dir(folder)
+    counted = ("epoch", [step // each for step in steps]) if each else ("step", steps)
+    assert (record.unit, [evaluation.step for evaluation in record.evaluations]) == counted
 
 
 def board_of(folder: Path) -> Leaderboard:

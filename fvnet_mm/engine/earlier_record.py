@@ -6,10 +6,11 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from fvnet_mm.engine.run_facts import changes_of_trunk
+from fvnet_mm.engine.run_facts import changes_of_trunk, digest_of_data
 from fvnet_mm.errors import UserError
 from fvnet_mm.files import sha256_of
-from fvnet_mm.records import Protocol, RunRecord
+from fvnet_mm.records import Data, Protocol, RunRecord
+from fvnet_mm.records.from_config import TEST_FIELDS
 from fvnet_mm.records.reading import RECORD, NewerRecord, read_record
 
 
@@ -62,6 +63,20 @@ def record_of_training(checkpoint: Path) -> RunRecord | None:
         return None
     written = record.origin == "train" and record.checkpoint_sha256
     return record if written and record.checkpoint_sha256 == sha256_of(checkpoint) else None
+
+
+def inherited_fields(training: RunRecord, data: Data) -> dict[str, object]:
+    """What a test's protocol takes over from the training of the checkpoint, and what neither can know.
+
+    Args:
+        training: Its record.
+        data: That the test reads.
+    """
+    fields = training.protocol.model_dump(exclude={*TEST_FIELDS, "fingerprint"})
+    split = training.data.train if training.data else None
+    fields["data"] = digest_of_data(data.model_copy(update=dict(train=split)))
+    # None where the training went on with another model or other data than it began with.
+    return fields | {name: None for name in ("data", "model") if getattr(training.protocol, name) is None}
 
 
 def is_kept(file: Path) -> bool:

@@ -14,7 +14,13 @@ from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
 from fvnet_mm.engine.coco_metric import FullCocoMetric
-from fvnet_mm.engine.earlier_record import continued_protocol, is_kept, record_of_training, resumed_record
+from fvnet_mm.engine.earlier_record import (
+    continued_protocol,
+    inherited_fields,
+    is_kept,
+    record_of_training,
+    resumed_record,
+)
 from fvnet_mm.engine.hooks import counts_iterations, steps_done
 from fvnet_mm.engine.iou_metric import ConfusionIoUMetric
 from fvnet_mm.engine.results import result_of
@@ -36,7 +42,7 @@ from fvnet_mm.engine.saving import RunCheckpointHook, is_full_disk
 from fvnet_mm.engine.tasks import DataSource
 from fvnet_mm.files import sha256_of
 from fvnet_mm.records import Complexity, Config, Evaluation, Protocol, RunRecord, Times
-from fvnet_mm.records.from_config import TEST_FIELDS, fields_of_test, fields_of_training, framework_of, task_of
+from fvnet_mm.records.from_config import fields_of_test, fields_of_training, framework_of, task_of
 from fvnet_mm.records.reading import RECORD, TEST_RECORD, write_record
 
 
@@ -141,9 +147,7 @@ class RecordHook(Hook):
         else:
             trained = record_of_training(self.tested)
             if trained is not None:
-                rest = trained.protocol.model_dump(exclude={*TEST_FIELDS, "fingerprint"})
-                split = trained.data.train if trained.data else None
-                fields |= rest | dict(data=digest_of_data(data.model_copy(update=dict(train=split))))
+                fields |= inherited_fields(trained, data)
             if is_kept(self._file):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
@@ -151,7 +155,7 @@ class RecordHook(Hook):
         teacher = next((part for part in weights if part.part == "teacher"), None)
         if teacher is None and origin == "train" and (teacher := describe_teacher(runner.model)):
             weights = (*weights, teacher)
-        if teacher is not None:
+        if teacher is not None and fields["model"] is not None:
             fields["model"] += taught_by(teacher.sha256)
         before = earlier.evaluations if earlier else ()
         evaluations = tuple(evaluation for evaluation in before if evaluation.step <= steps_done(runner))

@@ -353,6 +353,17 @@ def test_a_run_of_two_protocols_is_of_neither() -> None:
     assert resumed(began, pretraining="fine-tuned") == (began, [])  # with which it began is what counts
 
 
+def test_a_test_knows_no_more_than_the_run_of_two_protocols() -> None:
+    began = read_record(STORED)
+    whole = earlier_record.inherited_fields(began, began.data)
+    assert whole["learning_rate"] == began.protocol.learning_rate
+    assert whole["data"] is not None
+    assert "model" not in whole  # the test's own
+    mixed, _ = resumed(began, learning_rate=1e-5, data="0" * 12, model="other losses")
+    test = earlier_record.inherited_fields(mixed, mixed.data)
+    assert test == whole | dict(learning_rate=None, data=None, model=None)
+
+
 def test_a_run_of_two_trunks_is_no_seed_of_either() -> None:
     began = read_record(STORED)
     old = began.backbone.model_copy(update=dict(source_sha256="a" * 64))

@@ -82,13 +82,15 @@ class Table(Part):
     ``rows`` are ordered by ``main_metric``, best first; ``published`` stands apart and is never ranked with them.
     ``images`` are the numbers of images for training and for validation. Speeds are of one set of conditions, which the
     rows name; ``speeds_left_out`` says which others are known. ``data_digest`` tells the data set from others of its
-    name where the protocol does not.
+    name where the protocol does not, and ``run_digest`` a run that went on under another protocol than it began, which
+    has a table of its own, from other such runs.
     """
 
     title: str
     framework: str
     data: str
     data_digest: str | None = None
+    run_digest: str | None = None
     main_metric: str
     metric_names: tuple[str, ...]
     protocol: Protocol
@@ -100,7 +102,7 @@ class Table(Part):
     @property
     def identity(self) -> str:
         """What no other table of its framework has, the same whatever else is tabulated: letters, digits and '-'."""
-        return "-".join(filter(None, (self.protocol.fingerprint, self.data_digest)))
+        return "-".join(filter(None, (self.protocol.fingerprint, self.data_digest, self.run_digest)))
 
 
 class Leaderboard(Part):

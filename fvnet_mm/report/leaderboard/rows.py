@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fvnet_mm.records import RunRecord
+from fvnet_mm.records.from_config import TEST_FIELDS
 from fvnet_mm.report.leaderboard.collecting import FoundRun
 from fvnet_mm.report.leaderboard.model import Row, Run, Statistic
 from fvnet_mm.report.leaderboard.names import TRUNKS, data_key, in_order
@@ -60,6 +61,8 @@ def _has_just_started(record: RunRecord) -> bool:
 def row_id(record: RunRecord) -> str:
     """Name of the row that a run belongs to: its protocol, trunk, config and initial weights, whatever its seed.
 
+    A run that went on under another protocol than it began is of no other's row.
+
     It is of letters, digits and ``_.-`` alone, so that tables and shells take it for one word; the digest tells rows
     apart whose other parts come out alike.
     """
@@ -78,9 +81,21 @@ def row_id(record: RunRecord) -> str:
         *([record.backbone.source_sha256] if record.backbone.source_sha256 else []),
         # Nothing says that checkpoints from elsewhere are seeds of one training.
         *([record.checkpoint_sha256] if record.origin == "test" and record.seed is None else []),
+        *([str(record.times.started)] if is_mixed(record) else []),
     ]
     digest = hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
     return re.sub(r"[^\w.-]+", "_", f"{record.framework}-{record.backbone.name}-{digest}")
+
+
+def is_mixed(record: RunRecord) -> bool:
+    """Whether a run, or the one that wrote a tested checkpoint, went on under another protocol than it began.
+
+    What changed is None in its protocol, whatever it was: two such protocols that come out alike need not be the same.
+    Without a resumption all of a training is known, and nothing of it to the test of a checkpoint from elsewhere.
+    """
+    fields = record.protocol.model_dump(exclude={"fingerprint"})
+    of_training = [value for name, value in fields.items() if name not in TEST_FIELDS]
+    return record.origin != "imported" and None in fields.values() and any(value is not None for value in of_training)
 
 
 def make_row(name: str, runs: Sequence[FoundRun]) -> Row:

@@ -28,7 +28,7 @@ from fvnet_mm.report.leaderboard.names import (
 )
 from fvnet_mm.report.leaderboard.published_rows import published_rows
 from fvnet_mm.report.leaderboard.ranking import is_ranked
-from fvnet_mm.report.leaderboard.rows import group_runs, make_row, tell_apart
+from fvnet_mm.report.leaderboard.rows import group_runs, is_mixed, make_row, tell_apart
 from fvnet_mm.report.leaderboard.speeds import with_speeds
 from fvnet_mm.report.leaderboard.versions import version_problems
 from fvnet_mm.report.published import PublishedResult, read_published
@@ -54,14 +54,15 @@ def build_leaderboard(folders: Sequence[Path], published: bool = True, verify: b
     with _without_garbage_collection():
         collection = collect(folders, verify)
         groups, conflicts = group_runs(collection.runs)
-        by_table: dict[tuple[str, str, str], dict[str, list[FoundRun]]] = defaultdict(dict)
+        by_table: dict[tuple[str, str, str, str], dict[str, list[FoundRun]]] = defaultdict(dict)
         for name, runs in groups.items():
             first = runs[0].record
-            by_table[first.protocol.fingerprint, first.framework, data_key(first)][name] = runs
+            alone = name if is_mixed(first) else ""
+            by_table[first.protocol.fingerprint, first.framework, data_key(first), alone][name] = runs
         of_versions = version_problems([runs[0].record for runs in groups.values()], collection.benchmarks)
         results = read_published() if published else []
         tables = [
-            _table(framework, rows, results, collection.benchmarks) for (_, framework, _), rows in by_table.items()
+            _table(framework, rows, results, collection.benchmarks) for (_, framework, *_), rows in by_table.items()
         ]
     return Leaderboard(
         suite_version=fvnet_mm.__version__,
@@ -100,6 +101,7 @@ def _table(
         framework=framework,
         data=data,
         data_digest=_digest(data_key(first)) if first.protocol.data is None else None,
+        run_digest=_digest(rows[0].id) if is_mixed(first) else None,
         main_metric=main_metric,
         metric_names=in_order({main_metric, *(name for row in (*rows, *others) for name in row.metrics)}),
         protocol=first.protocol,
@@ -183,7 +185,8 @@ def _title(framework: str, data: str, protocol: Protocol) -> str:
 def _titled(tables: Sequence[Table]) -> tuple[Table, ...]:
     """Tables with titles of their own: where two would have the same, what sets them apart is added.
 
-    That is of their protocols, and of their data where one protocol, which does not know them, is of several.
+    That is of their protocols, of their data where one protocol, which does not know them, is of several, and of the
+    run that is in no other table.
     """
     titles = Counter(table.title for table in tables)
     return tuple(
@@ -205,4 +208,6 @@ def _difference(table: Table, tables: Sequence[Table]) -> str:
     told.append(f"protocol {table.protocol.fingerprint}")
     if table.data_digest and any(other.protocol.fingerprint == table.protocol.fingerprint for other in twins):
         told.append(f"data {table.data_digest}")
+    if table.run_digest:
+        told.append(f"run {table.run_digest}")
     return ", ".join(told)

@@ -1,10 +1,12 @@
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from fvnet_mm.data.classes import ADE20K_CLASSES, COCO_CLASSES
-from fvnet_mm.records import Backbone, Data, Environment, Protocol, Split
+from fvnet_mm.records import Backbone, Data, Environment, Protocol, Split, Times
+from fvnet_mm.records.from_config import TEST_FIELDS
 from fvnet_mm.records.reading import read_record
 from fvnet_mm.report.leaderboard.figures import file_names
 from fvnet_mm.report.leaderboard.latex import render_latex
@@ -61,6 +63,18 @@ def test_no_field_of_the_protocol_may_differ_within_a_table(write_run, tmp_path)
     assert len({table.title for table in tables}) == len(tables)
 
 
+def test_runs_of_two_protocols_are_in_no_common_table(write_run, tmp_path):
+    """What changed is unknown in both, and may have been different things; a second seed is no exception."""
+    for number, (trunk, seed) in enumerate((("fvnet_t", 0), ("fvnet_s", 0), ("fvnet_s", 1))):
+        started = Times(started=datetime(2026, 1, 1 + number, tzinfo=timezone.utc))
+        changes = dict(backbone=Backbone(name=trunk), seed=seed, times=started)
+        write_run(f"{number}", protocol=dict(learning_rate=None), **changes)
+        write_run(f"{number} tested", protocol=dict(data=None), origin="test", **changes)
+    tables = build_leaderboard([tmp_path]).tables
+    assert [len(row.runs) for table in tables for row in table.rows] == [1] * 6
+    assert len(tables) == len({table.title for table in tables}) == len({table.identity for table in tables}) == 6
+
+
 @pytest.mark.parametrize(
     "changes",
     [dict(val=Split(images=10, fingerprint="1" * 12)), dict(val=Split(images=10)), dict(classes=("circle", "square"))],
@@ -69,8 +83,10 @@ def test_no_field_of_the_protocol_may_differ_within_a_table(write_run, tmp_path)
 def test_data_of_one_name_and_unknown_fingerprint_are_no_one_table(write_run, tmp_path, changes, origin):
     """As of tests of checkpoints without their trainings' records, and of imports."""
     data = Data(label="val", classes=("circle",), val=Split(images=10, fingerprint="0" * 12))
+    of_training = Protocol.model_fields.keys() - TEST_FIELDS if origin == "test" else ()
+    unknown = dict.fromkeys((*of_training, "data"))
     for name, of in (("a", data), ("b", data), ("c", data.model_copy(update=changes))):
-        write_run(name, origin=origin, seed=None, data=of, protocol=dict(data=None), backbone=Backbone(name=name))
+        write_run(name, origin=origin, seed=None, data=of, protocol=unknown, backbone=Backbone(name=name))
     tables = build_leaderboard([tmp_path]).tables
     assert sorted("".join(sorted(row.label for row in table.rows)) for table in tables) == ["ab", "c"]
     assert len({table.title for table in tables}) == len({table.protocol.fingerprint for table in tables}) + 1 == 2

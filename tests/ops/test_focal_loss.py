@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -130,6 +131,15 @@ def test_targets_beyond_the_classes_are_refused() -> None:
         sigmoid_focal_loss(logits, torch.tensor([0, CLASSES + 1]), 2.0, 0.25, None, "sum")
     with pytest.raises(ValueError, match=f"target {CLASSES}, but the highest allowed is {CLASSES - 1}"):
         softmax_focal_loss(logits, torch.tensor([0, CLASSES]), 2.0, 0.25, None, "sum")
+
+
+@pytest.mark.parametrize("operator", [_ext.sigmoid_focal_loss_forward, _ext.softmax_focal_loss_forward])
+def test_nothing_waits_for_a_device(operator: Callable[..., None]) -> None:
+    """Whose numbers Python does not ask for, as tensors without any show."""
+    target, weight = torch.zeros(2, dtype=torch.long, device="meta"), torch.zeros(0, device="meta")
+    logits = torch.zeros(2, CLASSES, device="meta")
+    output = torch.zeros_like(logits if operator is _ext.sigmoid_focal_loss_forward else logits[:, 0])
+    operator(logits, target, weight, output, gamma=2.0, alpha=0.25)
 
 
 @pytest.mark.parametrize("loss", [sigmoid_focal_loss, softmax_focal_loss])

@@ -15,12 +15,12 @@ from fvnet_mm.data.published_sets import ADE20K, COCO, IMAGENET, IMAGES
 from fvnet_mm.engine.batch import plan_batch
 from fvnet_mm.engine.config import load_config
 from fvnet_mm.engine.config_file import apply_overrides, innermost_dataset
-from fvnet_mm.engine.data_source import repetitions, require_whole, used_images
+from fvnet_mm.engine.data_source import images_per_epoch, require_whole
 from fvnet_mm.engine.tasks import task_of
-from fvnet_mm.engine.tasks.base import Task
+from fvnet_mm.engine.tasks.base import DataSplit, Task
 from fvnet_mm.errors import UserError
 from fvnet_mm.records.from_config import framework_of
-from fvnet_mm.records.words import dataset_layers
+from fvnet_mm.records.words import dataset_layers, name_of
 from fvnet_mm.suite.jobs import Job
 from fvnet_mm.suite.schema import DEMO, OWN
 
@@ -64,6 +64,7 @@ class Facts:
         framework: As in the protocol.
         assumed: The benchmark whose number of images is taken, since it is not here; else None.
         data_set: Key in the config of the innermost training data set.
+        repeated: Keys of the wrappers around it that repeat its images.
         set_images: Training images of that set, whether or not the job takes all of them.
         trained_images: Forward passes of single images, over the whole training.
         evaluated_images: The same of all evaluations together.
@@ -80,6 +81,7 @@ class Facts:
     framework: str
     assumed: str | None
     data_set: str
+    repeated: tuple[str, ...]
     set_images: int
     trained_images: int
     evaluated_images: int
@@ -104,34 +106,36 @@ def load(job: Job) -> tuple[Config, Task]:
     return cfg, task_of(cfg)
 
 
-def count_images(job: Job, cfg: Config, task: Task) -> tuple[int, int]:
-    """Training and validation images of a job's data.
+def count_images(job: Job, cfg: Config, task: Task) -> tuple[DataSplit, int]:
+    """The training split of a job's data, with what its filter drops, and the number of validation images.
 
     Raises:
         UserError: The data is not there or has another layout.
     """
-    if job.data == DEMO:
-        return task.demo_images
+    if job.data == DEMO:  # which is not generated yet
+        train, val = task.demo_images
+        return DataSplit("train", train, ""), val
     names = ("train", "val")
     folder = task.configured(cfg, names) if job.data == OWN else task.find(job.data, names)
-    return folder.train.image_count, folder.val.image_count
+    return DataSplit("train", folder.train.image_count, "", task.filtered(cfg, folder)), folder.val.image_count
 
 
 def data_of(job: Job, cfg: Config, task: Task) -> tuple[str, str]:
-    """What two jobs have in common if they read the same data: the task, and a folder or what the config names.
+    """What two jobs have in common if they read the same images: the task, and a folder and its filter or what the
+    config names.
 
     Raises:
         UserError: The config joins several data sets.
     """
-    data = job.data
-    if data == OWN:  # by what the config and the job's options say in the end, not by the config's name
-        used = (innermost_dataset(cfg[f"{name}_dataloader"].dataset) for name in ("train", "val"))
-        places = [{key: value for key, value in dataset.items() if key != "pipeline"} for dataset in used]
-        data = json.dumps(places, sort_keys=True, default=str)
-    return type(task).__name__, data
+    used = [innermost_dataset(cfg[f"{name}_dataloader"].dataset) for name in ("train", "val")]
+    if job.data == OWN:  # by what the config and the job's options say in the end, not by the config's name
+        said = [{key: value for key, value in dataset.items() if key != "pipeline"} for dataset in used]
+    else:
+        said = [job.data, used[0].get("filter_cfg")]
+    return type(task).__name__, json.dumps(said, sort_keys=True, default=str)
 
 
-def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts:
+def facts_of(job: Job, counted: dict[tuple[str, str], tuple[DataSplit, int]]) -> Facts:
     """Tells what a job's training will do on one device.
 
     Args:
@@ -148,17 +152,18 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     try:
         if (data := data_of(job, cfg, task)) not in counted:
             counted[data] = count_images(job, cfg, task)
-        set_images, val_images = counted[data]
+        train, val_images = counted[data]
     except UserError:
         benchmark = BENCHMARKS[kind]
         if job.data != OWN or not _is_absent(benchmark, cfg):
             raise
-        assumed, (set_images, val_images) = benchmark.name, IMAGES[benchmark.name]
+        assumed, (images, val_images) = benchmark.name, IMAGES[benchmark.name]
+        train = DataSplit("train", images, "")
     if job.data == DEMO:
         task.scale_down(cfg)
         apply_overrides(cfg, list(job.settings.cfg_options))
     require_whole(cfg)
-    train_images = used_images(cfg, set_images) * repetitions(cfg)
+    train_images = images_per_epoch(cfg, train)
     digest = _digest(cfg, job)
     workers = cfg.train_dataloader.get("num_workers", 0)
     plan = plan_batch(cfg, train_images, world_size=1, auto_scale_lr=job.settings.auto_scale_lr)
@@ -168,12 +173,15 @@ def facts_of(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts
     saving = cfg.default_hooks.checkpoint
     written = _times(saving.get("interval", 1), length)
     kept = saving.get("max_keep_ckpts", -1)
+    layers = dataset_layers(cfg.train_dataloader.dataset)
+    keys = ["train_dataloader" + ".dataset" * depth for depth in range(1, len(layers) + 1)]
     return Facts(
         task=kind,
         framework=framework_of(cfg.model),
         assumed=assumed,
-        data_set="train_dataloader" + ".dataset" * len(dataset_layers(cfg.train_dataloader.dataset)),
-        set_images=set_images,
+        data_set=keys[-1],
+        repeated=tuple(key for key, layer in zip(keys, layers, strict=True) if name_of(layer) == "RepeatDataset"),
+        set_images=train.images,
         trained_images=length * train_images if by_epoch else plan.steps * plan.effective,
         evaluated_images=evaluations * val_images,
         val_images=val_images,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fvnet_mm.engine.run_facts import processor_name
+from fvnet_mm.engine.tasks.base import DataSplit
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import ROOT
 from fvnet_mm.suite.facts import Facts, facts_of
@@ -76,7 +77,7 @@ def show_plan(suite: Suite, jobs: Sequence[Job], steps: int | None, threads: int
 def _entries(
     suite: Suite, jobs: Sequence[Job], steps: int, threads: int | None, timing: bool, on_gpu: bool
 ) -> Iterator[Entry]:
-    counted: dict[tuple[str, str], tuple[int, int]] = {}
+    counted: dict[tuple[str, str], tuple[DataSplit, int]] = {}
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(replace(job, seed=0).identity(), []).append(job)

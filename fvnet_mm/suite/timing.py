@@ -162,7 +162,8 @@ def _options(job: Job, facts: Facts, batch: int, passes: int) -> list[str]:
         names = ("train_cfg.max_iters", "train_cfg.val_interval", "default_hooks.checkpoint.interval")
         return [*options, *(f"{name}={passes}" for name in names)]
     # After the job's own options, which may take fewer.
-    return [*options, f"{facts.data_set}.indices={passes * batch}", "train_cfg.max_epochs=1"]
+    once = [f"{wrapper}.times=1" for wrapper in facts.repeated]
+    return [*options, *once, f"{facts.data_set}.indices={passes * batch}", "train_cfg.max_epochs=1"]
 
 
 def _read(work_dir: Path, batch: int, warm_up: int, val_batch: int, evaluated: int) -> Timing:

@@ -1,11 +1,13 @@
 """What a training will do, against the numbers that its protocol states."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fvnet_mm.engine.tasks.base import DataSplit
 from fvnet_mm.errors import UserError
 from fvnet_mm.places import ROOT
 from fvnet_mm.suite.commands import require_data
@@ -89,6 +91,19 @@ def test_indices_leave_images_out(read: Callable[[str], Suite], indices: str, im
     assert (found.trained_images, found.val_images) == (4 * images, 48)
 
 
+@pytest.mark.parametrize("data", ["own", "named"])
+def test_images_that_the_filter_drops_are_not_trained(
+    read: Callable[[str], Suite], tiny_coco: Path, tmp_path: Path, data: str
+) -> None:
+    root = Path(shutil.copytree(tiny_coco, tmp_path / "coco"))
+    annotations = root / "annotations" / "instances_train2017.json"
+    content = json.loads(annotations.read_text())
+    kept = [each for each in content["annotations"] if each["image_id"] != content["images"][0]["id"]]
+    annotations.write_text(json.dumps(content | {"annotations": kept}))
+    where = own(root) if data == "own" else f"data: {root}"
+    assert facts(read, f"config: configs/retinanet_fvnet_t_coco.py, {where}").trained_images == 12 * 7
+
+
 @pytest.mark.parametrize("indices", ["0", "all"])
 def test_indices_that_take_nothing_are_refused(read: Callable[[str], Suite], indices: str) -> None:
     option = f"train_dataloader.dataset.indices={indices}"
@@ -139,7 +154,7 @@ def test_each_config_and_option_has_its_own_data(read: Callable[[str], Suite], t
         suite = read(f"runs: [{here}, {other}]")
         with pytest.raises(UserError, match="there is no data in"):
             require_data(suite.jobs)
-        counted: dict[tuple[str, str], tuple[int, int]] = {}
+        counted: dict[tuple[str, str], tuple[DataSplit, int]] = {}
         first = facts_of(suite.jobs[0], counted)
         assert (first.assumed, first.val_images) == (None, 4)
         if other == elsewhere:
@@ -162,7 +177,7 @@ def test_data_of_many_configs_is_counted_once(
 
 def test_hours_and_bytes(tmp_path: Path) -> None:
     known = dict(task="Detection", framework="retinanet", assumed=None, by_epoch=True, val_batch=1, digest="")
-    known |= dict(data_set="train_dataloader.dataset", set_images=3600)
+    known |= dict(data_set="train_dataloader.dataset", repeated=(), set_images=3600)
     facts = Facts(
         **known, trained_images=7200, evaluated_images=3600, val_images=100, batch=2, workers=2, checkpoints=4
     )

@@ -12,8 +12,10 @@ from mmengine.config import Config
 from fvnet_mm.cli import tool_parser
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.engine.config import load_config
-from fvnet_mm.engine.data_source import used_images
+from fvnet_mm.engine.data_source import repetitions, used_images
+from fvnet_mm.engine.tasks.base import DataSplit
 from fvnet_mm.errors import UserError
+from fvnet_mm.places import ROOT
 from fvnet_mm.suite import plan, timing
 from fvnet_mm.suite.facts import Facts, facts_of
 from fvnet_mm.suite.jobs import Job
@@ -45,6 +47,20 @@ def test_what_a_measurement_depends_on(read: Callable[[str], Suite], monkeypatch
     assert len({key(), *(key(**other) for other in others)}) == 1 + len(others)
 
 
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configs of the trainings that are to be timed; none of them takes place."""
+    configs: list[Config] = []
+
+    def train(words: list[str], **_: object) -> SimpleNamespace:
+        arguments, _ = tool_parser("").parse_known_args(words[2:])
+        configs.append(load_config(arguments))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(timing.subprocess, "run", train)
+    return configs
+
+
 @pytest.mark.parametrize("data", ["demo", "{}"])
 @pytest.mark.parametrize(
     ("config", "data_set"),
@@ -59,26 +75,36 @@ def test_as_many_images_are_timed_as_the_steps_need(
     data: str,
     read: Callable[[str], Suite],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trained: list[Config],
 ) -> None:
     """However few the job itself takes."""
     write_coco_shapes(tmp_path / "set", 3, 2, (64, 48))
     place = data.format(tmp_path / "set")
     (job,) = read(f"runs: [{{config: configs/{config}.py, data: {place}, cfg_options: [{data_set}.indices=1]}}]").jobs
     facts = facts_of(job, {})
-    trained: list[Config] = []
-
-    def train(words: list[str], **_: object) -> SimpleNamespace:
-        arguments, _ = tool_parser("").parse_known_args(words[2:])
-        trained.append(load_config(arguments))
-        return SimpleNamespace(returncode=1)
-
-    monkeypatch.setattr(timing.subprocess, "run", train)
     for batch, steps, images in [(4, 2, 12), *([(64, 99, 256)] if data == "demo" else [])]:
         with pytest.raises(UserError):  # of the training that does not take place
             timing.measure(job, replace(facts, batch=batch), steps, 1, False, 1)
         assert used_images(trained[-1], 1000) == images
         assert trained[-1].train_dataloader.dataset.get("indices") == (images if data_set.count(".") == 1 else None)
+
+
+def test_a_set_that_is_repeated_is_timed_once(
+    read: Callable[[str], Suite], tmp_path: Path, trained: list[Config]
+) -> None:
+    config = tmp_path / "mine.py"
+    config.write_text(
+        f"_base_ = {str(ROOT / 'configs/retinanet_fvnet_t_coco.py')!r}\n"
+        "repeated = dict(_delete_=True, type='RepeatDataset', times=5, dataset={{_base_.train_dataloader.dataset}})\n"
+        "train_dataloader = dict(dataset=repeated)\n"
+    )
+    root = write_coco_shapes(tmp_path / "set", 3, 2, (64, 48))
+    (job,) = read(f"runs: [{{config: {config}, data: {root}}}]").jobs
+    facts = facts_of(job, {})
+    assert facts.trained_images == 5 * 12 * 3
+    with pytest.raises(UserError):  # of the training that does not take place
+        timing.measure(job, facts, 2, 1, False, 1)
+    assert used_images(trained[-1], 1000) * repetitions(trained[-1]) == 3 * facts.batch
 
 
 def test_a_demo_too_small_to_time(read: Callable[[str], Suite]) -> None:
@@ -96,6 +122,7 @@ def test_sums_are_of_all_seeds(read: Callable[[str], Suite]) -> None:
         framework="retinanet",
         assumed=None,
         data_set="train_dataloader.dataset",
+        repeated=(),
         set_images=150,
         by_epoch=True,
         trained_images=1800,
@@ -140,7 +167,7 @@ def test_what_cannot_be_planned_is_told(
     runs = [f"{{config: configs/retinanet_fvnet_{size}_coco.py, data: demo}}" for size in "st"]
     suite = read(f"runs: [{', '.join(runs)}]")
 
-    def some(job: Job, counted: dict[tuple[str, str], tuple[int, int]]) -> Facts:
+    def some(job: Job, counted: dict[tuple[str, str], tuple[DataSplit, int]]) -> Facts:
         if "fvnet_t" in job.name:
             raise UserError("its images are gone.")
         return facts_of(job, counted)

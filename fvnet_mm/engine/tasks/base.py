@@ -131,6 +131,10 @@ class Task(ABC):
     def _describe(self, cfg: Config, split: Split, classes: Sequence[str]) -> DataSplit:
         """What there is to say of a split whose files are sound."""
 
+    def filtered(self, cfg: Config, folder: Folder) -> int:
+        """How many of a folder's training images the data set's own filter drops; most have none."""
+        return 0
+
     @abstractmethod
     def use(self, cfg: Config, folder: Folder) -> None:
         """Writes a folder's files and classes into the loaders, evaluators and heads of a config."""

@@ -105,14 +105,16 @@ class Detection(Task):
         summary += f", {split.annotation_file}"
         if split.name != "train":
             return DataSplit(split.name, split.image_count, summary)
-        wanted = innermost_dataset(cfg.train_dataloader.dataset).get("filter_cfg") or {}
-        empty, small = _count_filtered(index, classes, wanted)
+        empty, small = _count_filtered(cfg, index, classes)
         reasons = [f"{empty} have no objects"] * (empty > 0)
-        reasons += [f"{small} are below {wanted.get('min_size')} pixels"] * (small > 0)
+        reasons += [f"{small} are below {_filter(cfg)['min_size']} pixels"] * (small > 0)
         warning = f"{empty + small} of {split.image_count} training images are unused: {', '.join(reasons)}"
         if empty + small == split.image_count:
             raise UserError(f"{warning}; train_dataloader.dataset.filter_cfg says which are left out.")
         return DataSplit(split.name, split.image_count, summary, empty + small, (warning,) if reasons else ())
+
+    def filtered(self, cfg: Config, folder: CocoFolder) -> int:
+        return sum(_count_filtered(cfg, self._documents.index(folder.train.annotation_file), folder.classes))
 
     def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
         """Refuses objects without a sound outline if a config reads them; mmdet would stumble in the midst of a run."""
@@ -180,13 +182,18 @@ def _read_by_index(cfg: Config) -> None:
     let_go_of_all_but(indexed)
 
 
-def _count_filtered(index: CocoIndex, classes: Sequence[str], wanted: Mapping[str, object]) -> tuple[int, int]:
-    """Images that mmdet's ``filter_cfg`` drops: those without an object, and of the others those that are too small.
+def _filter(cfg: Config) -> Mapping[str, bool | int]:
+    """What mmdet's filter asks of training images: ``filter_empty_gt`` and ``min_size``, or nothing."""
+    return innermost_dataset(cfg.train_dataloader.dataset).get("filter_cfg") or {}
+
+
+def _count_filtered(cfg: Config, index: CocoIndex, classes: Sequence[str]) -> tuple[int, int]:
+    """Images that mmdet's filter drops: those without an object, and of the others those that are too small.
 
     An object that is too thin to be used is one, too.
     """
     known = {category["id"] for category in index.categories if category["name"] in classes}
-    with_objects, smallest = wanted.get("filter_empty_gt", False), wanted.get("min_size", 0)
+    with_objects, smallest = _filter(cfg).get("filter_empty_gt", False), _filter(cfg).get("min_size", 0)
     empty = small = 0
     for image, held in zip(index.images, index.held, strict=True):
         if with_objects and known.isdisjoint(held):

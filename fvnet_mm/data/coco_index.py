@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fvnet_mm.data.cache import cache_file, file_stamp
 from fvnet_mm.data.coco_document import CocoCategoryEntry, CocoDocument, CocoImage, read_coco_document
-from fvnet_mm.data.coco_outline import is_outline
+from fvnet_mm.data.coco_outline import is_outline, is_rectangle
 from fvnet_mm.files import sha256_of, write_text
 
-_VERSION = 4
+_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class CocoIndex:
         annotation_count: number of annotations.
         without_outline: ids of the annotations without a segmentation.
         unsound_outlines: ids of those whose segmentation cannot be drawn.
+        rectangles: number of annotations whose segmentation is their box.
         skipped_boxes: number of the annotations that mmdet leaves out, being thinner than a pixel or outside their
             image; None before the annotations are checked.
     """
@@ -40,6 +41,7 @@ class CocoIndex:
     annotation_count: int
     without_outline: list[int]
     unsound_outlines: list[int]
+    rectangles: int
     skipped_boxes: int | None = None
 
 
@@ -107,6 +109,12 @@ def _index_of(document: CocoDocument) -> CocoIndex:
     held: dict[int, set[int]] = {image["id"]: set() for image in document.images}
     for annotation in document.annotations:
         held.get(annotation["image_id"], set()).add(annotation["category_id"])
+    unsound = [
+        annotation["id"]
+        for annotation in document.annotations
+        if (outline := annotation.get("segmentation"))
+        and not is_outline(outline, *sizes.get(annotation["image_id"], (0, 0)))
+    ]
     return CocoIndex(
         document.path,
         sha256_of(document.path),
@@ -115,10 +123,7 @@ def _index_of(document: CocoDocument) -> CocoIndex:
         [{"id": category["id"], "name": category["name"]} for category in document.categories],
         len(document.annotations),
         [annotation["id"] for annotation in document.annotations if not annotation.get("segmentation")],
-        [
-            annotation["id"]
-            for annotation in document.annotations
-            if (outline := annotation.get("segmentation"))
-            and not is_outline(outline, *sizes.get(annotation["image_id"], (0, 0)))
-        ],
+        unsound,
+        # An unsound one may be of any form.
+        0 if unsound else sum(is_rectangle(each.get("segmentation"), each["bbox"]) for each in document.annotations),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 _FARTHEST = 1e6
 """Pixels from the image's corner; pycocotools draws outlines point by point, however far they go."""
@@ -40,6 +41,23 @@ def is_outline(outline: object, width: float, height: float) -> bool:
         and all(isinstance(run, int) and run >= 0 for run in runs)
         and sum(runs) == width * height
     )
+
+
+def is_rectangle(outline: object, box: Sequence[float]) -> bool:
+    """Whether an outline is no more than the rectangle of its box (x, y, width, height), to a pixel.
+
+    So tools write it where nobody has drawn outlines: one polygon of the box's corners, closed or not.
+    """
+    if not isinstance(outline, list) or len(outline) != 1 or len(outline[0]) not in (8, 10):
+        return False
+    x, y, width, height = box
+    corners = set()
+    for right, below in zip(outline[0][::2], outline[0][1::2], strict=True):
+        at = right > x + width / 2, below > y + height / 2
+        if abs(right - x - width * at[0]) > 1 or abs(below - y - height * at[1]) > 1:
+            return False
+        corners.add(at)
+    return len(corners) == 4
 
 
 def _uncompressed(text: str) -> list[int]:

@@ -19,7 +19,7 @@ from fvnet_mm.data.coco_check import (
 )
 from fvnet_mm.data.coco_index import CocoDocuments
 from fvnet_mm.data.coco_layout import find_coco
-from fvnet_mm.data.coco_outline import is_outline
+from fvnet_mm.data.coco_outline import is_outline, is_rectangle
 from fvnet_mm.data.image_check import BadImage
 from fvnet_mm.data.shapes import write_coco_shapes
 from fvnet_mm.errors import UserError
@@ -229,6 +229,25 @@ def test_outlines_that_cannot_be_filled(outline: object, tmp_path: Path) -> None
     split.annotation_file.write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"the segmentation of 1 of \d+ objects \(\d+\) is neither"):
         check_outlines(split, CocoDocuments())
+
+
+@pytest.mark.parametrize(
+    ("outline", "rectangle"),
+    [
+        ([[4, 6, 14, 6, 14, 26, 4, 26]], True),
+        ([[4, 26, 4, 6, 14, 6, 14, 26, 4, 26]], True),  # closed
+        ([[4, 6, 13, 6, 13, 25, 4, 25]], True),  # of whole pixels
+        ([[4, 6, 14, 6, 14, 26, 4, 22]], False),
+        ([[4, 6, 14, 6, 14, 26, 14, 26]], False),
+        ([[9, 6, 14, 16, 9, 26, 4, 16]], False),
+        ([[4, 6, 14, 6, 14, 26]], False),
+        ([[4, 6, 14, 6, 14, 26, 4, 26]] * 2, False),
+        ({"size": [64, 64], "counts": [4096]}, False),
+        (None, False),
+    ],
+)
+def test_outlines_that_are_boxes(outline: object, rectangle: bool) -> None:
+    assert is_rectangle(outline, [4, 6, 10, 20]) == rectangle
 
 
 @given(data=st.data(), height=st.integers(1, 20), width=st.integers(1, 20))

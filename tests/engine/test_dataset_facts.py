@@ -12,9 +12,12 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from fvnet_mm.cli import tool_parser
 from fvnet_mm.data.ade20k_check import check_pairs
 from fvnet_mm.data.fingerprint import fingerprint
 from fvnet_mm.data.image_folder import find_image_folder, list_images
+from fvnet_mm.engine.config import load_config
+from fvnet_mm.engine.data_source import select_data
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.errors import UserError
 
@@ -251,3 +254,25 @@ def test_lists_that_are_not_there_and_images_in_two_places(classes: Path, tmp_pa
     cfg.val_dataloader.dataset.data_root = str(classes)
     with pytest.raises(UserError, match=f"are in {elsewhere} and {classes}; put both into one folder"):
         task_of(cfg).configured(cfg, BOTH)
+
+
+@pytest.mark.parametrize(("framework", "names"), [("mask_rcnn", BOTH), ("mask_rcnn", ("val",)), ("retinanet", ())])
+def test_a_mask_ap_of_boxes_is_warned_of(
+    framework: str, names: tuple[str, ...], tiny_coco: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(tiny_coco, tmp_path / "boxes"))
+    for name in names or BOTH:
+        file = root / "annotations" / f"instances_{name}2017.json"
+        document = json.loads(file.read_text())
+        for annotation in document["annotations"]:
+            x, y, width, height = annotation["bbox"]
+            annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        file.write_text(json.dumps(document))
+    arguments = tool_parser("").parse_args(
+        [str(CONFIGS / f"{framework}_fvnet_t_coco.py"), "--data", str(root), "--work-dir", str(tmp_path / "work")]
+    )
+    cfg = load_config(arguments)
+    warnings = [each for each in select_data(cfg, arguments).warnings if "its mask AP is none of masks" in each]
+    assert [name for name in BOTH for each in warnings if f"instances_{name}2017.json is the rectangle" in each] == [
+        *names
+    ]

@@ -103,15 +103,23 @@ class Detection(Task):
         if index.skipped_boxes:
             summary += f" ({index.skipped_boxes} unused: thinner than a pixel or outside the image)"
         summary += f", {split.annotation_file}"
+        warnings = []
+        if _reads_masks(cfg, split) and index.rectangles == index.annotation_count:
+            warnings.append(
+                f"every segmentation in {split.annotation_file} is the rectangle of its box, so nothing but boxes can "
+                f"be {'learnt' if split.name == 'train' else 'measured'} with it, and its mask AP is none of masks: "
+                "draw outlines, or train a detector of boxes (retinanet)"
+            )
         if split.name != "train":
-            return DataSplit(split.name, split.image_count, summary)
+            return DataSplit(split.name, split.image_count, summary, warnings=tuple(warnings))
         empty, small = _count_filtered(cfg, index, classes)
         reasons = [f"{empty} have no objects"] * (empty > 0)
         reasons += [f"{small} are below {_filter(cfg)['min_size']} pixels"] * (small > 0)
-        warning = f"{empty + small} of {split.image_count} training images are unused: {', '.join(reasons)}"
+        unused = f"{empty + small} of {split.image_count} training images are unused: {', '.join(reasons)}"
         if empty + small == split.image_count:
-            raise UserError(f"{warning}; train_dataloader.dataset.filter_cfg says which are left out.")
-        return DataSplit(split.name, split.image_count, summary, empty + small, (warning,) if reasons else ())
+            raise UserError(f"{unused}; train_dataloader.dataset.filter_cfg says which are left out.")
+        warnings += [unused] * bool(reasons)
+        return DataSplit(split.name, split.image_count, summary, empty + small, tuple(warnings))
 
     def filtered(self, cfg: Config, folder: CocoFolder) -> int:
         return sum(_count_filtered(cfg, self._documents.index(folder.train.annotation_file), folder.classes))
@@ -119,8 +127,7 @@ class Detection(Task):
     def _check_masks(self, cfg: Config, splits: Iterable[CocoSplit]) -> None:
         """Refuses objects without a sound outline if a config reads them; mmdet would stumble in the midst of a run."""
         for split in splits:
-            pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
-            if any(transform.get("with_mask") for transform in pipeline):
+            if _reads_masks(cfg, split):
                 check_outlines(split, self._documents)
 
     def use(self, cfg: Config, folder: CocoFolder) -> None:
@@ -161,6 +168,11 @@ class Detection(Task):
 
 _KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collect_device"}
 """Arguments of mmdet's ``CocoMetric`` that :class:`~fvnet_mm.engine.coco_metric.FullCocoMetric` has, too."""
+
+
+def _reads_masks(cfg: Config, split: CocoSplit) -> bool:
+    pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
+    return any(transform.get("with_mask") for transform in pipeline)
 
 
 def _coco_evaluators(cfg: Config) -> Iterator[ConfigDict]:

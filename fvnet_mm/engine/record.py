@@ -152,8 +152,10 @@ class RecordHook(Hook):
                 self._file = folder / TEST_RECORD
         known = earlier or trained
         weights = known.weights if known else describe_weights(runner.model, runner.fine_tuned_from)
-        teacher = next((part for part in weights if part.part == "teacher"), None)
-        if teacher is None and origin == "train" and (teacher := describe_teacher(runner.model)):
+        first = next((part for part in weights if part.part == "teacher"), None)
+        # A training that is resumed may have another one than it began with.
+        teacher = describe_teacher(runner.model) if origin == "train" else first
+        if teacher is not None and first is None:
             weights = (*weights, teacher)
         if teacher is not None and fields["model"] is not None:
             fields["model"] += taught_by(teacher.sha256)

@@ -21,6 +21,7 @@ from fvnet_mm.engine.data_source import select_data, trained_images
 from fvnet_mm.engine.tasks import task_of
 from fvnet_mm.engine.tasks.base import scale_images, set_num_classes
 from fvnet_mm.errors import UserError
+from fvnet_mm.records.reading import RECORD, read_record
 
 Run = Callable[..., int]
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -180,9 +181,16 @@ def test_a_teacher_of_other_classes(
 
 def test_a_student_goes_on_with_its_teacher(run: Run, tiny_classes: Path, tmp_path: Path) -> None:
     """Whose weights are part of the protocol that a resumed run is held against."""
-    torch.manual_seed(0)
-    teacher = timm.create_model("test_resnet.r160_in1k", num_classes=12)
-    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+
+    def new_teacher(seed: int) -> None:
+        torch.manual_seed(seed)
+        teacher = timm.create_model("test_resnet.r160_in1k", num_classes=12)
+        torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+
+    def model_of_the_protocol() -> str | None:
+        return read_record(tmp_path / "work" / RECORD).protocol.model
+
+    new_teacher(0)
     options = [f"model.teacher.checkpoint={tmp_path / 'teacher.pth'}", "model.teacher.model_name=test_resnet.r160_in1k"]
     options += ["model.head.num_classes=12", "train_dataloader.batch_size=6", "train_cfg.max_epochs=1"]
     options += ["train_dataloader.dataset.pipeline.1.scale=64", "param_scheduler.1.begin=0"]
@@ -191,6 +199,11 @@ def test_a_student_goes_on_with_its_teacher(run: Run, tiny_classes: Path, tmp_pa
     words = ["--data", tiny_classes, "--work-dir", tmp_path / "work", "--cfg-options", *options]
     assert run("train", CONFIGS / "fvnet_n_in1k_distilled.py", *words) == 0
     assert run("train", CONFIGS / "fvnet_n_in1k_distilled.py", "--resume", *words) == 0
+    assert model_of_the_protocol() is not None
+    new_teacher(1)
+    regardless = ["--resume", "--resume-other-config"]
+    assert run("train", CONFIGS / "fvnet_n_in1k_distilled.py", *regardless, *words) == 0
+    assert model_of_the_protocol() is None
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def sigmoid_focal_loss_forward(
     mmcv reads past the end of ``weight`` for it).
 
     Raises:
-        ValueError: A target is greater than C; on a GPU PyTorch's own error says so, at a later call.
+        ValueError: A target is greater than C; on an NVIDIA GPU PyTorch's own error says so, at a later call.
     """
     _check_targets(target, highest=input.size(1))
     logits = input.to(compute_dtype(input))
@@ -71,7 +71,7 @@ def softmax_focal_loss_forward(
     reads the next sample's probability, is refused.
 
     Raises:
-        ValueError: A target is C or greater; on a GPU PyTorch's own error says so, at a later call.
+        ValueError: A target is C or greater; on an NVIDIA GPU PyTorch's own error says so, at a later call.
     """
     _check_targets(target, highest=input.size(1) - 1)
     own_class, counted = _own_class(target, input.size(1))
@@ -108,12 +108,12 @@ def softmax_focal_loss_backward(
 
 
 def _check_targets(target: Tensor, highest: int) -> None:
-    """Refuses targets above the highest; on a GPU without waiting for it, so that the error comes with a later call.
+    """Refuses targets above the highest; on an NVIDIA GPU without waiting for it: the error comes with a later call.
 
     Raises:
-        ValueError: There are some, on a CPU.
+        ValueError: There are some, elsewhere.
     """
-    if target.device.type != "cpu":  # Python would have to wait for the numbers, at every step
+    if target.device.type in ("cuda", "meta"):  # Python would have to wait for the numbers, or there are none
         torch._assert_async((target <= highest).all(), f"The focal loss got a target above the highest, {highest}.")
     elif target.numel() and target.max() > highest:
         raise ValueError(f"The focal loss got the target {int(target.max())}, but the highest allowed is {highest}.")

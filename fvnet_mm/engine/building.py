@@ -22,7 +22,7 @@ BROKEN = (
 )
 """What a wrong value breaks when a part of the config is built."""
 
-_LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
+LIBRARIES = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "fvnet_mm"}
 """Packages whose lines are not the user's, even where they are installed from a clone."""
 
 _UNKNOWN_ARGUMENT = re.compile(r"(?:\w+: )?(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
@@ -137,4 +137,4 @@ def is_users(module: str, file: Path) -> bool:
     """Whether a module is the user's own code, by its name and file: neither a library's nor Python's own."""
     file = file.resolve()
     installed = not _INSTALLED.isdisjoint(file.parts) or file.is_relative_to(_STANDARD_LIBRARY)
-    return module.partition(".")[0] not in _LIBRARIES and not installed
+    return module.partition(".")[0] not in LIBRARIES and not installed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.registry import MODELS
 
-from fvnet_mm.engine.building import is_users
+from fvnet_mm.engine.building import LIBRARIES, is_users
 from fvnet_mm.engine.config_file import class_of
 from fvnet_mm.files import sha256_of
 
@@ -16,15 +16,16 @@ from fvnet_mm.files import sha256_of
 def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
     """The SHA-256 of what the class of a trunk is written in, the same wherever the files lie.
 
-    That is the file of its module, and those of the user's other modules from which it takes classes, functions or
-    whole modules, as a network of several files does.
+    That is the file of its module, and those of its package's and the user's other modules from which it takes classes,
+    functions or whole modules, as a network of several files does.
 
     Args:
         trunk: Its config.
         scope: Default scope of the config, in which the class is looked for.
 
     Returns:
-        None for a trunk of the suite or of an installed library, and where there is no such class or file.
+        None for a trunk of the suite or of a library whose version a record states, and where there is no such class
+        or file.
     """
     own = MODELS.module_dict.get(trunk.get("type"))  # the suite's; spares reading the libraries
     kind = own or class_of(trunk, MODELS, scope)
@@ -35,14 +36,18 @@ def source_digest(trunk: Mapping[str, object], scope: str | None) -> str | None:
 
 
 def _own_files(name: str) -> set[Path]:
-    """The user's files in which a module, and the modules that it takes code from, are written."""
-    found: set[Path] = set()
-    waiting = [name]
+    """Files in which a module and those that it takes code from are written: the user's, and those of its own package.
+
+    Which may be installed: of such a package no record states a version.
+    """
+    package, found, waiting = name.partition(".")[0], set[Path](), [name]
     while waiting:
         name = waiting.pop()
         module = sys.modules.get(name)
         file = Path(getattr(module, "__file__", None) or "").resolve()
-        if file in found or not file.is_file() or not is_users(name, file):
+        if file in found or not file.is_file():
+            continue
+        if not is_users(name, file) and (package in LIBRARIES or name.partition(".")[0] != package):
             continue
         found.add(file)
         for value in list(vars(module).values()):

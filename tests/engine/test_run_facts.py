@@ -1,6 +1,7 @@
 """What a record says of a trunk that its user plugged in: its name, its code, and what of it is not trained."""
 
 import hashlib
+import importlib
 import json
 import shutil
 import sys
@@ -268,6 +269,22 @@ def test_a_library_installed_from_a_clone_is_no_code_of_the_user(leaf: Leaf, mon
     monkeypatch.setattr(module.MyNet, "__module__", "mmdet.my_net")
     monkeypatch.setitem(sys.modules, "mmdet.my_net", module)
     assert source_digest({"type": module.MyNet}, "mmdet") is None
+
+
+def test_the_code_of_an_installed_package_that_no_version_is_recorded_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "their_trunks"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "blocks.py").write_text("def width():\n    return 8\n")
+    (package / "net.py").write_text("from their_trunks.blocks import width\n\n\nclass TheirNet:\n    pass\n")
+    monkeypatch.syspath_prepend(package.parent)
+    module = importlib.import_module("their_trunks.net")
+    before = source_digest({"type": module.TheirNet}, "mmdet")
+    assert before is not None
+    (package / "blocks.py").write_text("def width():\n    return 9\n")
+    assert source_digest({"type": module.TheirNet}, "mmdet") not in (None, before)
 
 
 @pytest.mark.parametrize(("stages", "recorded"), [((0, 1), -1), ("all", -1), (2, 2)])

@@ -249,7 +249,7 @@ def test_evaluations_tell_how_long_an_epoch_is(
     each: int | None,
 ) -> None:
     folder = shutil.copytree(stock_run[0], tmp_path / "copy")
-    (config,) = folder.glob("*.py")
+    config = only_config(folder)
     config.write_text(f"{config.read_text()}\ntrain_cfg = {dict(max_epochs=5, **loop)}\n")
     (scalars,) = folder.glob("*/vis_data/scalars.json")
     evaluated = [json.loads(line) for line in scalars.read_text().splitlines() if "loss" not in line][-1]

@@ -149,7 +149,8 @@ def files_of(folder: Path, but: Path) -> dict[str, int]:
 def annotations(folder: Path, examples: int) -> Counter[str]:
     """COCO annotation files."""
     data, work_dir = write_coco_shapes(folder / "data", 3, 2, (64, 64)), folder / "work"
-    cfg = Config(dict(work_dir=str(work_dir), train_dataloader=dict(dataset=dict())))
+    loader = dict(dataset=dict(pipeline=[dict(type="LoadAnnotations", with_bbox=True, with_mask=True)]))
+    cfg = Config(dict(work_dir=str(work_dir), train_dataloader=loader, val_dataloader=loader))
     file = data / "annotations" / "instances_train2017.json"
     simplify(list(file.parent.glob("*.json")))
     good = json.loads(file.read_text())

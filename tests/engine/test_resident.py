@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from fvnet_mm.data.benchmark.dataset import write_shapes
 from fvnet_mm.engine.batch_augment import augment_labels, draw_augmentation
 from fvnet_mm.engine.config_file import innermost_dataset
-from fvnet_mm.engine.epochs import SeededSamples
+from fvnet_mm.engine.epochs import read_seeded
 from fvnet_mm.engine.resident import ResidentDataset
 from fvnet_mm.records.from_config import pipeline_in_words
 
@@ -120,7 +121,7 @@ def test_an_epoch_repeats_and_the_next_differs(root: Path):
     assert isinstance(loader, DataLoader)
 
     def epoch(number: int, seed: int = 0) -> list[bool]:
-        loader.dataset.__getitems__ = SeededSamples(loader.dataset, seed, number)
+        loader.dataset.__getitems__ = partial(read_seeded, loader.dataset, seed, number, None)
         loader.sampler.set_epoch(number)
         return [sample.flip for batch in loader for sample in batch["data_samples"]]
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from fvnet_mm.data.ade20k_layout import Ade20kFolder, find_ade20k
@@ -40,6 +41,7 @@ def test_predictions_that_overwrite_each_other_are_not_recorded(scenes: Ade20kFo
 
 
 def test_a_run_is_told_of_them(scenes: Ade20kFolder, tmp_path: Path) -> None:
-    (absent, shared) = Segmentation().check("scenes", scenes, tmp_path, skip_bad=False).warnings
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    (absent, shared) = Segmentation().check(cfg, "scenes", scenes, skip_bad=False).warnings
     assert "dog" in absent
     assert shared.startswith("validation images in several folders have one name ('0001')")

@@ -47,8 +47,8 @@ def test_panels_stand_beside_each_other():
 def test_legend_takes_the_lines_it_needs(tmp_path, entries: int):
     name = "a class of things"
     cell = Image.new("RGB", (600, 50), "red")
-    out = save_sheet([cell], 3, "heading", "subheading", [("blue", name)] * entries, tmp_path / "sheet.png")
-    with Image.open(out) as sheet:
+    save_sheet([cell], 3, "heading", "subheading", [("blue", name)] * entries, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
         blue = sum(count for count, colour in sheet.getcolors(2**20) if colour == (0, 0, 255))
         red_rows = [y for y in range(sheet.height) if sheet.getpixel((300, y)) == (255, 0, 0)]
     lines = -(-entries // int(600 // (font(TEXT).getlength(name) + 37)))

@@ -114,7 +114,7 @@ class Detection(Task):
             return DataSplit(split.name, split.image_count, summary, warnings=tuple(warnings))
         empty, small = _count_filtered(cfg, index, classes)
         reasons = [f"{empty} have no objects"] * (empty > 0)
-        reasons += [f"{small} are below {_filter(cfg)['min_size']} pixels"] * (small > 0)
+        reasons += [f"{small} are below {_filter(cfg).get('min_size')} pixels"] * (small > 0)
         unused = f"{empty + small} of {split.image_count} training images are unused: {', '.join(reasons)}"
         if empty + small == split.image_count:
             raise UserError(f"{unused}; train_dataloader.dataset.filter_cfg says which are left out.")
@@ -171,7 +171,7 @@ _KEPT_WHOLE = {"type", "ann_file", "metric", "outfile_prefix", "prefix", "collec
 
 
 def _reads_masks(cfg: Config, split: CocoSplit) -> bool:
-    pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).pipeline
+    pipeline = innermost_dataset(cfg[f"{split.name}_dataloader"].dataset).get("pipeline", ())
     return any(transform.get("with_mask") for transform in pipeline)
 
 
